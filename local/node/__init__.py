@@ -1,0 +1,9 @@
+"""One real Kubernetes node on this machine: etcd, API server, controllers, containerd, kubelet, kube-proxy, DNS.
+
+`start` takes the machine from whatever state it is in to a node that works, `stop` to one that never had a node.
+Neither touches what it did not make; one caller at a time.
+"""
+
+from local.node.lifecycle import KUBECONFIG, KUBECTL, environment, import_images, running, start, stop
+
+__all__ = ["KUBECONFIG", "KUBECTL", "environment", "import_images", "running", "start", "stop"]

@@ -1,0 +1,125 @@
+"""Where the node lies: its addresses, its files and the names that are its own."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from local.paths import state_dir
+
+NODE_NAME = "atlas-local"
+BRIDGE = "atlas0"
+CLUSTER_DOMAIN = "cluster.local"
+
+PODS = IPv4Network("10.213.0.0/24")
+SERVICES = IPv4Network("10.213.1.0/24")
+# One address serves as the bridge's, the node's, the API server's and the pods' gateway.
+NODE_ADDRESS = PODS[1]
+FIRST_POD_ADDRESS = PODS[10]
+API_SERVICE_ADDRESS = SERVICES[1]
+DNS_SERVICE_ADDRESS = SERVICES[10]
+
+API_PORT = 6443
+KUBELET_PORT = 10250
+KUBELET_HEALTH_PORT = 10248
+PROXY_HEALTH_PORT = 10256
+PROXY_METRICS_PORT = 10249
+CONTROLLER_MANAGER_PORT = 10257
+SCHEDULER_PORT = 10259
+
+# Where CVMFS is mounted on every node of every cluster.
+CVMFS = Path("/var/cvmfs")
+# Ours alone, by name.
+RUN = Path("/run/atlas-sites")
+CGROUP = "atlas-sites"
+CNI_NETWORK = "atlas-sites"
+# What no flag moves: kubelet, containerd's shim and libcni make these, and hostPath volumes of the dev site the last.
+KUBELET_DIRECTORY = Path("/var/lib/kubelet")
+SHARED_PLACES = (
+    KUBELET_DIRECTORY,
+    Path("/var/log/containers"),
+    Path("/var/lib/cni"),
+    Path("/run/containerd"),
+    CVMFS,
+    Path("/var/cvmfs-cache"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The node's files below one directory of the user's state.
+
+    What lives as long as the node lies there; sockets and the state of running containers lie in `run`.
+    """
+
+    root: Path
+    run: Path = RUN
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.root / "admin.kubeconfig"
+
+    @property
+    def pki(self) -> Path:
+        """Certificates, keys and the components' own kubeconfigs."""
+        return self.root / "pki"
+
+    @property
+    def configuration(self) -> Path:
+        """What the components read."""
+        return self.root / "configuration"
+
+    @property
+    def cni(self) -> Path:
+        """The pod network's configuration, alone in its directory."""
+        return self.root / "cni"
+
+    @property
+    def processes(self) -> Path:
+        """One record for each process that we started."""
+        return self.root / "processes"
+
+    @property
+    def logs(self) -> Path:
+        """One file for each component, and the audit log."""
+        return self.root / "log"
+
+    @property
+    def programs(self) -> Path:
+        """Links to kubectl and ctr."""
+        return self.root / "bin"
+
+    @property
+    def cvmfs(self) -> Path:
+        """What is bound to /var/cvmfs, by which that mount is known as ours."""
+        return self.root / "cvmfs"
+
+    @property
+    def undo(self) -> Path:
+        """What the machine was like before."""
+        return self.root / "undo.json"
+
+    @property
+    def owner(self) -> Path:
+        """Says which state directory this machine's node belongs to."""
+        return self.run / "owner"
+
+    @property
+    def etcd_socket(self) -> Path:
+        """A socket that only root reaches: etcd knows no other authorization here."""
+        return self.run / "etcd" / "client:0"
+
+    @property
+    def containerd_socket(self) -> Path:
+        """The container runtime's."""
+        return self.run / "containerd.sock"
+
+    @property
+    def containerd_state(self) -> Path:
+        """Bundles of running containers and the pods' network namespaces."""
+        return self.run / "containerd"
+
+
+def this_machine() -> Layout:
+    """The layout of the node of this user on this machine."""
+    return Layout(root=state_dir().resolve() / "node")

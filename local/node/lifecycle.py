@@ -1,0 +1,274 @@
+"""Start and stop of the node: each takes what it finds, whatever that is, to where it should be."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from local import commands
+from local.node import checks, configuration, dns, host, images, packages, pki, processes
+from local.node.layout import (
+    API_PORT,
+    CONTROLLER_MANAGER_PORT,
+    KUBELET_HEALTH_PORT,
+    NODE_ADDRESS,
+    NODE_NAME,
+    PODS,
+    PROXY_HEALTH_PORT,
+    SCHEDULER_PORT,
+    SERVICES,
+    Layout,
+    this_machine,
+)
+from local.node.processes import Daemon
+from local.progress import Progress
+from local.refusal import Refusal
+
+READY_SECONDS = 180.0
+PROBE_SECONDS = 5.0
+POLL_SECONDS = 0.1
+KUBECTL_SECONDS = 60.0
+LOG_LINES = 15
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HEALTH = {
+    "apiserver": (API_PORT, "/readyz", True),
+    "controller-manager": (CONTROLLER_MANAGER_PORT, "/healthz", True),
+    "scheduler": (SCHEDULER_PORT, "/healthz", True),
+    "kubelet": (KUBELET_HEALTH_PORT, "/healthz", False),
+    "proxy": (PROXY_HEALTH_PORT, "/healthz", False),
+}
+
+# Read once: what `make` and the tests name in commands stays the same for the life of a process.
+KUBECONFIG = this_machine().kubeconfig
+KUBECTL = this_machine().programs / "kubectl"
+
+
+def start(progress: Progress, bin_dir: Path) -> Path:
+    """Starts the node, or what of it does not run; the administrator's kubeconfig.
+
+    A node that runs is left as it is. A component that was given other words, other files or another program is
+    replaced; pods live on.
+
+    Args:
+        progress: where long steps are told.
+        bin_dir: holds kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and coredns.
+
+    Raises:
+        Refusal: this machine cannot or must not have a node, or a component does not come up.
+    """
+    layout = this_machine()
+    for objection in checks.objections(_facts(layout)):
+        raise Refusal(objection)
+    packages.install(layout.root.parent / "packages.log", progress)
+    host.claim(layout)
+    host.set_up(layout)
+    _write_files(layout, bin_dir)
+    by_name = {daemon.name: daemon for daemon in configuration.daemons(layout, bin_dir)}
+    begin = partial(_begin, layout, by_name, progress)
+    begin("logs", "etcd", "containerd")
+    _wait(layout, "etcd", partial(_accepts, layout.etcd_socket))
+    begin("apiserver")
+    _wait(layout, "containerd", partial(_accepts, layout.containerd_socket))
+    coredns = images.coredns(bin_dir)
+    _bring_in_own(layout, (images.pause(), coredns))
+    _wait(layout, "apiserver", partial(_healthy, layout, "apiserver"))
+    begin("controller-manager", "scheduler", "kubelet", "proxy")
+    for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
+        _wait(layout, name, partial(_healthy, layout, name))
+    _apply(layout, dns.objects(coredns.reference))
+    _wait(layout, "kubelet", partial(_is_ready, layout), doing="becoming a Ready node")
+    _wait(layout, "kubelet", dns.works, doing="answering a DNS query")
+    return layout.kubeconfig
+
+
+def stop() -> None:
+    """Ends the node and undoes every change that it made; nothing where there is none.
+
+    Raises:
+        Refusal: the node is another user's, or something would not go.
+    """
+    layout = this_machine()
+    owner = host.owner(layout)
+    if owner is None and not layout.undo.exists():
+        return
+    if owner not in {None, str(layout.root)}:
+        raise Refusal(f"the node on this machine is that of {owner}: stop it as the user who started it")
+    if os.geteuid() != 0:
+        raise Refusal("the node was started by root and must be stopped by root: say `sudo make down`")
+    processes.kill(
+        [process for record in layout.processes.glob("*") if (process := processes.recorded(record)) is not None]
+    )
+    host.tear_down(layout)
+
+
+def running() -> bool:
+    """Whether every component of the node runs."""
+    layout = this_machine()
+    return all(
+        processes.recorded(layout.processes / daemon.name) is not None
+        for daemon in configuration.daemons(layout, layout.programs)
+    )
+
+
+def import_images(archives: Iterable[Path]) -> list[str]:
+    """Brings archives of images (Docker's or OCI's format) onto the node, but for what is there with the same content.
+
+    Returns:
+        The references of what was imported.
+
+    Raises:
+        Refusal: the node does not run, or an archive cannot be read or imported.
+    """
+    if not running():
+        raise Refusal("importing images: the node does not run; start it with `make up`")
+    return images.bring_in(this_machine(), archives)
+
+
+def environment() -> dict[str, str]:
+    """The variables in which `kubectl` and `ctr` act on the node, past any proxy that this shell was told of."""
+    layout = this_machine()
+    beyond = ",".join([*filter(None, [os.environ.get("NO_PROXY")]), str(PODS), str(SERVICES), ".svc", ".cluster.local"])
+    return {
+        "KUBECONFIG": str(layout.kubeconfig),
+        "PATH": os.pathsep.join([str(layout.programs), os.environ.get("PATH", SYSTEM_PATH)]),
+        "NO_PROXY": beyond,
+        "no_proxy": beyond,
+        "CONTAINERD_ADDRESS": str(layout.containerd_socket),
+        "CONTAINERD_NAMESPACE": "k8s.io",
+    }
+
+
+def _facts(layout: Layout) -> checks.Facts:
+    names = frozenset(checks.PORTS.values())
+    stopped = frozenset(name for name in names if processes.recorded(layout.processes / name) is None)
+    return checks.gather(layout, stopped, cold=stopped == names)
+
+
+def _write_files(layout: Layout, bin_dir: Path) -> None:
+    for directory in (layout.configuration, layout.cni, layout.processes, layout.logs / "audit", layout.programs):
+        directory.mkdir(parents=True, exist_ok=True)
+    layout.etcd_socket.parent.mkdir(mode=0o700, exist_ok=True)
+    (layout.root / "etcd").mkdir(mode=0o700, exist_ok=True)
+    pki.ensure(layout)
+    for place, text in configuration.files(layout, images.pause().reference).items():
+        if not place.exists() or place.read_text() != text:
+            place.write_text(text)
+    kubectl = shutil.which("kubectl", path=f"{bin_dir}{os.pathsep}{os.environ.get('PATH', SYSTEM_PATH)}")
+    if kubectl is None:
+        raise Refusal("kubectl is neither among the tools nor on PATH: run `make up` again")
+    if not KUBECTL.exists():
+        KUBECTL.unlink(missing_ok=True)
+        KUBECTL.symlink_to(kubectl)
+
+
+def _begin(layout: Layout, daemons: Mapping[str, Daemon], progress: Progress, *names: str) -> None:
+    for name in names:
+        if not processes.runs(daemons[name], layout.processes):
+            progress.note(f"starting {name}")
+            # A clean environment: a proxy that the user's shell names would be asked for the API server.
+            processes.start(
+                daemons[name],
+                layout.processes,
+                layout.logs / f"{name}.log",
+                {"PATH": SYSTEM_PATH, "HOME": str(layout.root)},
+            )
+
+
+def _wait(layout: Layout, name: str, condition: Callable[[], bool], *, doing: str = "getting ready") -> None:
+    """Waits for a component.
+
+    Raises:
+        Refusal: it ended, or is not ready in time; the last lines of its log are in the sentence.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while not condition():
+        trouble = None
+        if processes.recorded(layout.processes / name) is None:
+            trouble = f"{name} ended before {doing}"
+        elif time.monotonic() > deadline:
+            trouble = f"{name} takes more than {READY_SECONDS:.0f} s for {doing}"
+        if trouble:
+            log = layout.logs / f"{name}.log"
+            tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            raise Refusal("\n".join([f"the node: {trouble}; run again, or see {log}, which ends so:", *tail]))
+        time.sleep(POLL_SECONDS)
+
+
+def _accepts(place: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(PROBE_SECONDS)
+        try:
+            channel.connect(str(place))
+        except OSError:
+            return False
+        return True
+
+
+def _get(layout: Layout, port: int, path: str, *, secure: bool = True) -> bytes | None:
+    """What a component answers to a GET by the administrator; none if it is not a success."""
+    connection: http.client.HTTPConnection
+    if secure:
+        context = ssl.create_default_context(cafile=str(pki.authority_file(layout)))
+        context.load_cert_chain(pki.leaf_file(layout, "admin"))
+        connection = http.client.HTTPSConnection(str(NODE_ADDRESS), port, timeout=PROBE_SECONDS, context=context)
+    else:
+        connection = http.client.HTTPConnection(str(NODE_ADDRESS), port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == http.client.OK else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _healthy(layout: Layout, name: str) -> bool:
+    port, path, secure = HEALTH[name]
+    return _get(layout, port, path, secure=secure) is not None
+
+
+def _is_ready(layout: Layout) -> bool:
+    """Whether the node is Ready by the word of the kubelet that runs now, not by that of an earlier one."""
+    kubelet = processes.recorded(layout.processes / "kubelet")
+    body = _get(layout, API_PORT, f"/api/v1/nodes/{NODE_NAME}")
+    return kubelet is not None and body is not None and is_ready(json.loads(body), since=processes.began(kubelet))
+
+
+def is_ready(node: Mapping[str, Any], since: datetime) -> bool:
+    """Whether a Node object says Ready, and said so after that moment (the API tells whole seconds)."""
+    return any(
+        condition["type"] == "Ready"
+        and condition["status"] == "True"
+        and datetime.fromisoformat(condition["lastHeartbeatTime"]) >= since.replace(microsecond=0)
+        for condition in node.get("status", {}).get("conditions", ())
+    )
+
+
+def _bring_in_own(layout: Layout, own: Iterable[images.StaticImage]) -> None:
+    there = images.present(layout)
+    for image in own:
+        if image.reference not in there:
+            archive = layout.root / f"{image.name}.tar"
+            image.write(archive)
+            images.bring_in(layout, [archive])
+            archive.unlink()
+
+
+def _apply(layout: Layout, objects: Iterable[Mapping[str, object]]) -> None:
+    commands.output(
+        [KUBECTL, "--kubeconfig", layout.kubeconfig, "apply", "--server-side", "--force-conflicts",
+         "--field-manager=atlas-sites-node", "--filename=-"],
+        what="setting up the cluster's DNS",
+        seconds=KUBECTL_SECONDS,
+        environment=environment(),
+        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}),
+    )  # fmt: skip
