@@ -222,7 +222,8 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
     authority = pki.authority_file(layout)
     service_accounts = pki.service_account_key(layout)
     # etcd wants a host and a port of every address: the two together are the socket's name in its working directory.
-    etcd, peers = f"unix://{layout.etcd_socket.name}", "unix://peer:0"
+    peer_socket = layout.etcd_socket.with_name("peer:0")
+    etcd, peers = f"unix://{layout.etcd_socket.name}", f"unix://{peer_socket.name}"
     return (
         Daemon(name="logs", command=(sys.executable, "-I", str(Path(logs.__file__)), str(layout.logs))),
         Daemon(
@@ -241,6 +242,7 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
                 "--logger=zap",
             ),
             directory=layout.etcd_socket.parent,
+            sockets=(layout.etcd_socket, peer_socket),
         ),
         Daemon(
             name="containerd",

@@ -39,13 +39,14 @@ class Daemon:
     """A program that stays.
 
     `reads` are the files whose content it takes at its start: with other content, other words or another program it
-    is another daemon, to be started anew.
+    is another daemon, to be started anew. `sockets` are what one that was killed leaves in the way of the next.
     """
 
     name: str
     command: tuple[str, ...]
     reads: tuple[Path, ...] = ()
     directory: Path = Path("/")
+    sockets: tuple[Path, ...] = ()
 
     def fingerprint(self) -> str:
         """A hash of all that decides what runs."""
@@ -120,7 +121,8 @@ def start(daemon: Daemon, records: Path, log: Path, environment: dict[str, str])
     previous = recorded(record)
     if previous is not None:
         kill([previous])
-    record.unlink(missing_ok=True)
+    for stale in (record, *daemon.sockets):
+        stale.unlink(missing_ok=True)
     with log.open("ab") as sink:  # appending, so that the log may be cut while it is written
         # A fork in between makes init the parent: no zombie waits here, and no Ctrl-C in our terminal reaches it.
         subprocess.run(
