@@ -28,10 +28,12 @@ from local.node.layout import (
     Layout,
 )
 
-# Measured on 2 cores with the dev site running: components 730 MiB, DNS and squids 150 MiB, and one startd's 700 MiB.
+# The components take 740 MiB, as measured on an idle node, and a kubelet evicts pods below 200; the rest is for pods.
 MEMORY_BYTES = 1600 * 2**20
-# Measured: images unpacked 1.5 GiB, etcd and logs 0.3 GiB, and the 1 GiB below which the kubelet evicts pods.
-DISK_BYTES = 3 * 2**30
+# The node itself takes 0.3 GiB, as measured, and a kubelet evicts pods below 1; the rest is for images.
+DISK_BYTES = 4 * 2**30
+# overlayfs wants extended attributes and whiteouts of what is below it (kernel: Documentation/filesystems/overlayfs).
+NO_BASE_OF_OVERLAYS = ("overlay", "nfs", "nfs4", "cifs", "vfat", "ecryptfs", "fuse.sshfs", "afs")
 
 PORTS = {
     API_PORT: "apiserver",
@@ -87,6 +89,7 @@ class Facts:
     bridge_filter: bool
     memory: int
     disk: int
+    state_file_system: str
     routes: tuple[IPv4Network, ...]
     busy_ports: tuple[tuple[int, str], ...]
     foreign_owner: str | None
@@ -155,6 +158,11 @@ def _room(facts: Facts) -> Iterator[str]:
             f"the node needs {DISK_BYTES >> 20} MiB of disk and its state directory has {facts.disk >> 20} MiB free: "
             "make room, or point XDG_STATE_HOME elsewhere"
         )
+    if facts.state_file_system in NO_BASE_OF_OVERLAYS:
+        yield (
+            f"the node's state directory is on {facts.state_file_system}, where overlays cannot be stored: "
+            "point XDG_STATE_HOME to a local disk"
+        )
 
 
 def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
@@ -178,6 +186,7 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         bridge_filter=Path("/proc/sys/net/bridge").exists(),
         memory=available_memory(Path("/proc/meminfo").read_text()) if cold else MEMORY_BYTES,
         disk=_free_disk(layout.root) if cold else DISK_BYTES,
+        state_file_system=host.mount_of(layout.root, host.present_mounts()).kind,
         routes=_foreign_routes(),
         busy_ports=tuple(_busy_ports(frozenset(port for port, name in PORTS.items() if name in stopped))),
         foreign_owner=owner if owner not in {None, str(layout.root)} else None,

@@ -77,7 +77,8 @@ AUDIT_POLICY = {
 
 def containerd(layout: Layout, pause_image: str) -> str:
     """The container runtime's configuration, in a root, a state and a socket of its own."""
-    # Without CAP_SYS_RESOURCE (machines that are containers themselves) no score below our own can be set.
+    # Without CAP_SYS_RESOURCE (machines that are containers themselves) no score below our own can be set. An AppArmor
+    # profile would stay loaded after the node, and forbids the mounts by which Apptainer starts a payload.
     return f"""version = 2
 root = "{layout.root}/containerd"
 state = "{layout.containerd_state}"
@@ -94,6 +95,7 @@ disabled_plugins = [
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause_image}"
   restrict_oom_score_adj = true
+  disable_apparmor = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{CNI_PROGRAMS}"

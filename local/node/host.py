@@ -34,23 +34,45 @@ SYSCTLS = (
     "kernel/keys/root_maxbytes",
     "net/bridge/bridge-nf-call-iptables",
 )
+# Per chain of iptables, what is let through where the chain drops what no rule accepts.
+RULES = {
+    "FORWARD": (("-i", BRIDGE, "-j", "ACCEPT"), ("-o", BRIDGE, "-j", "ACCEPT")),
+    "INPUT": (("-i", BRIDGE, "-j", "ACCEPT"),),
+}
 PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A mount: `root` is the part of its file system that shows at `point`."""
+    """A mount at `point`: its file system's kind, and the group of peers that share what is mounted below it."""
 
-    root: str
     point: Path
+    kind: str
+    peers: str | None
 
 
 def mounts(mountinfo: str) -> list[Mount]:
     """The mounts of a /proc/<pid>/mountinfo, in the order in which they were made."""
-    return [
-        Mount(root=_unescape(fields[3]), point=Path(_unescape(fields[4])))
-        for fields in (line.split() for line in mountinfo.splitlines())
-    ]
+    found = []
+    for line in mountinfo.splitlines():
+        general, _, special = line.partition(" - ")
+        _, _, _, _, point, _, *optional = general.split()
+        found.append(
+            Mount(
+                point=Path(_unescape(point)),
+                kind=special.split()[0],
+                peers=next((field for field in optional if field.startswith("shared:")), None),
+            )
+        )
+    return found
+
+
+def mount_of(place: Path, present: Sequence[Mount]) -> Mount:
+    """The mount that an absolute path lies on: the last one made at the longest of its parents."""
+    return max(
+        (mount for mount in reversed(present) if place.is_relative_to(mount.point)),
+        key=lambda mount: len(mount.point.parts),
+    )
 
 
 def present_mounts() -> list[Mount]:
@@ -87,6 +109,7 @@ def bridge_owner() -> str | None:
 
 def claim(layout: Layout) -> None:
     """Writes down what the machine is like, once, and whose node this will be."""
+    bury(layout)
     layout.root.mkdir(parents=True, exist_ok=True)
     layout.root.chmod(0o700)
     if not layout.undo.exists():
@@ -113,18 +136,8 @@ def set_up(layout: Layout) -> None:
     if bridge_owner() is None:
         # Forwarding is switched on for the bridge alone, and so is the filter by which a Service's answer finds back
         # when client and server are ports of the same bridge.
-        _ip(
-            "link",
-            "add",
-            "name",
-            BRIDGE,
-            "address",
-            bridge_hardware_address(layout),
-            "type",
-            "bridge",
-            "nf_call_iptables",
-            "1",
-        )
+        own = bridge_hardware_address(layout)
+        _ip("link", "add", "name", BRIDGE, "address", own, "type", "bridge", "nf_call_iptables", "1")
     addresses = _ip("-oneline", "address", "show", "dev", BRIDGE)
     if f" {NODE_ADDRESS}/{PODS.prefixlen} " not in addresses:
         _ip("address", "add", f"{NODE_ADDRESS}/{PODS.prefixlen}", "dev", BRIDGE)
@@ -138,8 +151,9 @@ def set_up(layout: Layout) -> None:
     CVMFS.mkdir(exist_ok=True)
     if not is_mounted(CVMFS):
         _mount("--bind", layout.cvmfs, CVMFS)
-    # Private first: with /, which systemd shares, what is mounted here would show in the state directory too.
-    if not _is_shared(CVMFS):
+    # A group of its own: in that of /, which systemd shares, what is mounted here would show in our directory too.
+    present = present_mounts()
+    if mount_of(CVMFS, present).peers in {None, mount_of(layout.cvmfs, present).peers}:
         _mount("--make-private", CVMFS)
         _mount("--make-rshared", CVMFS)
 
@@ -150,20 +164,27 @@ def tear_down(layout: Layout) -> None:
     Raises:
         Refusal: something of ours would not go.
     """
-    _end_containers(layout)
-    _remove_network()
-    _unmount(layout)
-    _remove_cgroups()
+    end_containers(layout)
+    forget(layout)
     _remove_shared(layout)
     if layout.undo.exists():
         for name, text in json.loads(layout.undo.read_text())["sysctls"].items():
             if _sysctl(name) not in {text, None}:
                 Path("/proc/sys", name).write_text(text)
-    shutil.rmtree(layout.root, ignore_errors=True)
     shutil.rmtree(layout.run, ignore_errors=True)
-    for place in (layout.root, layout.run):
+    if layout.root.exists():
+        # Renamed in one step, so that nobody ever meets half a node.
+        bury(layout)
+        layout.root.rename(layout.grave)
+    bury(layout)
+    for place in (layout.grave, layout.run):
         if place.exists():
             raise Refusal(f"removing {place}: something in it is still in use; try again")
+
+
+def bury(layout: Layout) -> None:
+    """Removes what an earlier stop had no time to remove."""
+    shutil.rmtree(layout.grave, ignore_errors=True)
 
 
 def proxy_tables() -> list[tuple[str, str]]:
@@ -174,7 +195,14 @@ def proxy_tables() -> list[tuple[str, str]]:
     return [table for table in PROXY_TABLES if f"table {' '.join(table)}" in listed.splitlines()]
 
 
-def _end_containers(layout: Layout) -> None:
+def forget(layout: Layout) -> None:
+    """Removes what lies in the kernel, and would be gone after a reboot: devices, rules, mounts, control groups."""
+    _remove_network()
+    _unmount(layout)
+    _remove_cgroups()
+
+
+def end_containers(layout: Layout) -> None:
     """Kills shims first, for each would clean up after its container, and then all that our control group holds."""
     shims = [
         pid
@@ -197,13 +225,13 @@ def _remove_network() -> None:
         _ip("link", "delete", BRIDGE)
     for table in proxy_tables():
         commands.output(["nft", "delete", "table", *table], what="removing kube-proxy's rules", seconds=COMMAND_SECONDS)
-    for rule in _rules():
-        with contextlib.suppress(Refusal):  # it was never needed here
-            _iptables("--delete", rule)
+    _shut_again()
 
 
 def _unmount(layout: Layout) -> None:
-    ours = (layout.root, layout.run, CVMFS)
+    ours = [layout.root, layout.run, *_made(layout)]
+    if is_bound(layout.cvmfs, CVMFS):
+        ours.append(CVMFS)
     points = [
         mount.point for mount in reversed(present_mounts()) if any(mount.point.is_relative_to(place) for place in ours)
     ]
@@ -234,29 +262,39 @@ def _remove_shared(layout: Layout) -> None:
     for link in Path("/var/log/containers").glob("*"):
         if link.is_symlink() and link.readlink().is_relative_to(layout.root):
             link.unlink()
-    absent = json.loads(layout.undo.read_text())["absent"] if layout.undo.exists() else []
-    for place in map(Path, absent):
+    for place in _made(layout):
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _made(layout: Layout) -> list[Path]:
+    """The shared places that were not there before we came."""
+    return [Path(place) for place in json.loads(layout.undo.read_text())["absent"]] if layout.undo.exists() else []
+
+
 def _let_through() -> None:
-    """Lets pods talk where the machine forwards nothing by default, as Docker leaves it."""
-    if shutil.which("iptables") is None or "-P FORWARD DROP" not in _iptables("--list-rules", ["FORWARD"]):
+    """Lets pods reach each other and the API server where the machine drops by default, as Docker and ufw have it."""
+    if shutil.which("iptables") is None:
         return
-    present = _iptables("--list-rules", ["FORWARD"])
-    for rule in _rules():
-        if " ".join(rule) not in present:
-            _iptables("--insert", rule)
+    for chain, rules in RULES.items():
+        present = _iptables("--list-rules", chain).splitlines()
+        if f"-P {chain} DROP" in present:
+            for rule in rules:
+                if f"-A {chain} {' '.join(rule)}" not in present:
+                    _iptables("--insert", chain, *rule)
 
 
-def _rules() -> Sequence[list[str]]:
-    return [["FORWARD", side, BRIDGE, "-j", "ACCEPT"] for side in ("-i", "-o")]
+def _shut_again() -> None:
+    if shutil.which("iptables") is None:
+        return
+    for chain, rules in RULES.items():
+        present = _iptables("--list-rules", chain).splitlines()
+        for rule in rules:
+            if f"-A {chain} {' '.join(rule)}" in present:
+                _iptables("--delete", chain, *rule)
 
 
-def _iptables(what: str, rule: Sequence[str]) -> str:
-    return commands.output(
-        ["iptables", "--wait", "5", what, *rule], what="letting pods through", seconds=COMMAND_SECONDS
-    )
+def _iptables(*words: str) -> str:
+    return commands.output(["iptables", "--wait", "5", *words], what="letting pods through", seconds=COMMAND_SECONDS)
 
 
 def _hierarchies() -> list[Path]:
@@ -298,15 +336,6 @@ def _members() -> list[int]:
         with contextlib.suppress(FileNotFoundError, OSError):
             pids |= {int(word) for word in (place / "cgroup.procs").read_text().split()}
     return sorted(pids)
-
-
-def _is_shared(point: Path) -> bool:
-    line = next(
-        line
-        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines())
-        if line.split()[4] == str(point)
-    )
-    return " shared:" in line.partition(" - ")[0]
 
 
 def _sysctl(name: str) -> str | None:

@@ -100,6 +100,11 @@ class Layout:
         return self.root / "undo.json"
 
     @property
+    def grave(self) -> Path:
+        """What the files are called while they are being removed."""
+        return self.root.with_name(f"{self.root.name}-removed")
+
+    @property
     def owner(self) -> Path:
         """Says which state directory this machine's node belongs to."""
         return self.run / "owner"

@@ -98,6 +98,7 @@ def stop() -> None:
     layout = this_machine()
     owner = host.owner(layout)
     if owner is None and not layout.undo.exists():
+        host.bury(layout)
         return
     if owner not in {None, str(layout.root)}:
         raise Refusal(f"the node on this machine is that of {owner}: stop it as the user who started it")

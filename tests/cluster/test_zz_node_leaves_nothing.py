@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from tests.cluster import toolbox
 pytestmark = pytest.mark.cluster
 
 LAYOUT = this_machine()
+# Where programs leave things without being asked.
+FULL_PLACES = ("/run", "/var", "/var/lib", "/var/log", "/opt", "/etc", "/usr/libexec")
 COMMAND_SECONDS = 60
 START_SECONDS = 300
 START = (
@@ -71,11 +74,18 @@ def look() -> Machine:
         devices=frozenset(device.name for device in Path("/sys/class/net").iterdir()),
         routes=output("ip", "-4", "route"),
         namespaces=frozenset(output("lsns", "--noheadings", "--output", "NS", "--type", "net").split()),
-        rules=output("nft", "list", "ruleset"),
+        rules=output("nft", "--stateless", "list", "ruleset"),
         sysctls=tuple(sysctls()),
         cgroups=frozenset(str(place) for place in host.CGROUP_ROOT.rglob(f"{CGROUP}*")),
         places=frozenset(
-            str(place) for place in (*SHARED_PLACES, RUN, LAYOUT.root, *Path("/run").iterdir()) if place.exists()
+            str(place)
+            for place in (
+                *SHARED_PLACES,
+                RUN,
+                LAYOUT.root,
+                *(place for top in FULL_PLACES for place in Path(top).iterdir()),
+            )
+            if place.exists()
         ),
     )
 
@@ -182,6 +192,46 @@ def cut_short(last: str, how: signal.Signals) -> None:
         os.killpg(process.pid, how)
         process.stderr.close()
         assert process.wait(START_SECONDS) != 0
+
+
+def test_after_a_reboot_the_node_comes_back_with_what_was_in_it() -> None:
+    kubectl = ["kubectl", "--kubeconfig", str(start())]
+    output(*kubectl, "create", "configmap", "kept", "--from-literal=key=value")
+    # What a power cut takes: every process, and all that lies in the kernel or on /run.
+    processes.kill(
+        [process for record in LAYOUT.processes.iterdir() if (process := processes.recorded(record)) is not None]
+    )
+    host.end_containers(LAYOUT)
+    host.forget(LAYOUT)
+    shutil.rmtree(RUN)
+    start()
+    assert output(*kubectl, "get", "configmap", "kept", "-o", "jsonpath={.data.key}") == "value"
+
+
+@pytest.fixture
+def dropping_machine() -> Iterator[None]:
+    """A machine that drops what no rule accepts, as Docker and ufw leave it."""
+    output("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "iptables")
+    had = output("nft", "list", "tables")
+    output("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+    output("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+    output("iptables", "-A", "INPUT", "!", "-i", BRIDGE, "-j", "ACCEPT")
+    for chain in ("INPUT", "FORWARD"):
+        output("iptables", "-P", chain, "DROP")
+    yield
+    for chain in ("INPUT", "FORWARD"):
+        output("iptables", "-P", chain, "ACCEPT")
+    output("iptables", "-F", "INPUT")
+    if "table ip filter" not in had:
+        output("nft", "delete", "table", "ip", "filter")
+
+
+@pytest.mark.usefixtures("dropping_machine")
+def test_where_the_machine_drops_packets_by_default_pods_are_let_through_while_the_node_lives() -> None:
+    before = look()
+    start()
+    machine.stop()
+    assert look() == before
 
 
 def taken_bridge() -> Callable[[], object]:

@@ -19,6 +19,7 @@ GOOD = Facts(
     bridge_filter=True,
     memory=8 * 2**30,
     disk=50 * 2**30,
+    state_file_system="ext4",
     routes=(IPv4Network("192.168.1.0/24"), IPv4Network("172.17.0.0/16")),
     busy_ports=(),
     foreign_owner=None,
@@ -51,6 +52,7 @@ def test_a_machine_on_which_all_is_well_meets_no_objection() -> None:
         ({"routes": (IPv4Network("10.213.1.128/25"),)}, "10.213.1.0/24", "remove the route to 10.213.1.128/25"),
         ({"busy_ports": ((6443, "nginx (process 7)"),)}, "port 6443", "nginx (process 7)"),
         ({"memory": 500 * 2**20}, "500 MiB free", "end something"),
+        ({"state_file_system": "nfs4"}, "on nfs4", "local disk"),
         ({"disk": 100 * 2**20}, "100 MiB free", "XDG_STATE_HOME"),
     ],
 )

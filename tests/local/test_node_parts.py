@@ -19,9 +19,25 @@ pytestmark = pytest.mark.fast
 ELF_AMD64 = b"\x7fELF" + bytes(14) + (62).to_bytes(2, "little") + b"\0the rest of a program"
 
 
+MOUNTINFO = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
+36 22 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext3 /dev/sdb rw
+37 22 0:44 / /home rw - nfs4 server:/home rw
+38 22 0:45 / /home rw shared:7 master:1 - xfs /dev/sdc rw
+"""
+
+
 def test_a_mount_point_with_a_space_is_read_right() -> None:
-    info = "36 35 98:0 /mnt1 /a\\040b rw,noatime shared:1 - ext3 /dev/root rw\n"
-    assert host.mounts(info) == [host.Mount(root="/mnt1", point=Path("/a b"))]
+    assert host.mounts(MOUNTINFO)[1] == host.Mount(point=Path("/a b"), kind="ext3", peers=None)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "peers"),
+    [("/homes", "ext4", "shared:1"), ("/a b/c", "ext3", None), ("/home/eve/x", "xfs", "shared:7")],
+)
+def test_a_path_lies_on_the_last_mount_of_its_longest_parent(place: str, kind: str, peers: str | None) -> None:
+    found = host.mount_of(Path(place), host.mounts(MOUNTINFO))
+    assert (found.kind, found.peers) == (kind, peers)
 
 
 def test_the_bridge_of_each_state_directory_has_an_address_of_its_own() -> None:
