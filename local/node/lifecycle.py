@@ -85,7 +85,7 @@ def start(progress: Progress, bin_dir: Path) -> Path:
         _wait(layout, name, partial(_healthy, layout, name))
     _apply(layout, dns.objects(coredns.reference))
     _wait(layout, "kubelet", partial(_is_ready, layout), doing="becoming a Ready node")
-    _wait(layout, "kubelet", dns.works, doing="answering a DNS query")
+    _wait(layout, "kubelet", dns.works, doing="getting the cluster's DNS to answer")
     return layout.kubeconfig
 
 
