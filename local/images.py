@@ -133,8 +133,10 @@ def copied(containerfile: str) -> list[str]:
     return sources
 
 
-def build(progress: Progress, names: Sequence[str] = ALL) -> dict[str, str]:
+def build(progress: Progress, names: Sequence[str] = ALL, *, checkout: Path = CHECKOUT) -> dict[str, str]:
     """Builds the images that are not in the cache, and records all of them as those of this machine's site.
+
+    A build that is interrupted leaves nothing that a later one takes for finished; it goes on after the last image.
 
     Returns:
         Name to reference.
@@ -142,7 +144,7 @@ def build(progress: Progress, names: Sequence[str] = ALL) -> dict[str, str]:
     Raises:
         Refusal: a recipe is wrong, a build failed, or nothing here can build images.
     """
-    recipes = [recipe(name) for name in names]
+    recipes = [recipe(name, checkout) for name in names]
     if any(not wanted.archive.is_file() for wanted in recipes):
         with _alone(progress):
             _sweep()
@@ -156,13 +158,13 @@ def build(progress: Progress, names: Sequence[str] = ALL) -> dict[str, str]:
     return references
 
 
-def archive(name: str) -> Path:
+def archive(name: str, *, checkout: Path = CHECKOUT) -> Path:
     """The archive of an image, as `docker load` and `ctr images import` take it.
 
     Raises:
         Refusal: what the checkout says has not been built.
     """
-    wanted = recipe(name)
+    wanted = recipe(name, checkout)
     if not wanted.archive.is_file():
         raise Refusal(f"image {name}: {wanted.reference} has not been built on this machine; run `make images`")
     return wanted.archive
@@ -186,13 +188,16 @@ def record(references: Mapping[str, str]) -> Path:
     return place
 
 
-def publish(registry: str, progress: Progress, names: Sequence[str] = ALL) -> dict[str, str]:
+def publish(
+    registry: str, progress: Progress, names: Sequence[str] = ALL, *, checkout: Path = CHECKOUT
+) -> dict[str, str]:
     """Pushes images that are built, and prints the block of a stack's configuration that names them.
 
     Args:
         registry: host, port and path, as in `ghcr.io/example`; spoken to in plain HTTP only on this machine's loopback.
         progress: where each push is told.
         names: of the images.
+        checkout: where their Containerfiles are.
 
     Returns:
         Name to reference by digest.
@@ -202,11 +207,13 @@ def publish(registry: str, progress: Progress, names: Sequence[str] = ALL) -> di
     """
     if not REGISTRY.fullmatch(registry):
         raise Refusal(f"registry {registry!r}: not of the form host[:port][/path], as in ghcr.io/example; write it so")
+    recipes = [recipe(name, checkout) for name in names]
+    archives = [archive(name, checkout=checkout) for name in names]
     builder = builders.choose(_home() / "packages.log", progress, base=None)
     references: dict[str, str] = {}
     with _alone(progress):
-        for name in names:
-            held, wanted, began = archive(name), recipe(name), time.monotonic()
+        for wanted, held in zip(recipes, archives, strict=True):
+            name, began = wanted.name, time.monotonic()
             progress.note(f"image {name}: pushing to {registry}")
             try:
                 digest = builder.push(
