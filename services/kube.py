@@ -1,0 +1,307 @@
+"""A small client of the Kubernetes API: raw JSON over HTTP, a time limit on every call, errors one can tell apart."""
+
+import asyncio
+import base64
+import json
+import os
+import random
+import ssl
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MERGE_PATCH = "application/merge-patch+json"
+PAGE = 500
+
+CALL_SECONDS = 15.0
+ATTEMPTS = 4
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 30.0
+# The API server sends a bookmark about once a minute; half as long again without a line and the connection is dead.
+SILENCE_SECONDS = 90.0
+WATCH_SECONDS = 300
+
+
+class ApiError(Exception):
+    """The API server said no, or nothing.
+
+    Attributes:
+        status: of HTTP; 0 if there was no answer.
+        reason: the word that Kubernetes gives it, as in AlreadyExists.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{reason or status}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class UnreachableError(ApiError):
+    """No answer, or none but errors of the server's own, after all attempts."""
+
+
+class NotFoundError(ApiError):
+    """There is no such object."""
+
+
+class ConflictError(ApiError):
+    """The object changed since it was read, or is another one than was meant."""
+
+
+class AlreadyExistsError(ConflictError):
+    """There is an object of that name."""
+
+
+class GoneError(ApiError):
+    """The resource version is too old: list again."""
+
+
+class DeniedError(ApiError):
+    """Quota, admission or permissions refuse it; the same request will be refused again for a while."""
+
+
+class InvalidError(ApiError):
+    """The object is wrong as it stands."""
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidError,
+    401: DeniedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
+    429: UnreachableError,
+}
+
+
+def error_of(status: int, body: Json) -> ApiError:
+    """The error that a Status object, or a bare HTTP status, stands for."""
+    reason, message = str(body.get("reason", "")), str(body.get("message", f"HTTP {status}"))
+    if reason == "AlreadyExists":
+        return AlreadyExistsError(status, reason, message)
+    fallback = UnreachableError if status >= 500 else ApiError
+    return _BY_STATUS.get(status, fallback)(status, reason, message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where the API server is and what proves who we are.
+
+    Attributes:
+        server: URL.
+        namespace: the one to work in unless told otherwise.
+        tls: trust, and the client certificate if there is one.
+        token: reads the bearer token; asked at each call, since mounted tokens are renewed within the hour.
+    """
+
+    server: str
+    namespace: str
+    tls: ssl.SSLContext
+    token: Callable[[], str] | None = None
+
+    def in_namespace(self, namespace: str) -> "Access":
+        """The same access, to work elsewhere."""
+        return replace(self, namespace=namespace)
+
+
+def in_cluster(directory: Path = SERVICE_ACCOUNT) -> Access:
+    """The access of a pod by its service account."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    return Access(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        namespace=(directory / "namespace").read_text().strip(),
+        tls=ssl.create_default_context(cafile=str(directory / "ca.crt")),
+        token=lambda: (directory / "token").read_text().strip(),
+    )
+
+
+def from_kubeconfig(path: Path) -> Access:
+    """The access that the current context of a kubeconfig file gives, by certificate or token."""
+    import yaml  # noqa: PLC0415  only outside a cluster are there kubeconfig files, and PyYAML
+
+    content = yaml.safe_load(path.read_text())
+
+    def named(kind: str, name: str) -> Json:
+        return next(entry[kind] for entry in content[f"{kind}s"] if entry["name"] == name)
+
+    context = named("context", content["current-context"])
+    cluster, user = named("cluster", context["cluster"]), named("user", context["user"])
+    tls = ssl.create_default_context(cafile=cluster.get("certificate-authority"))
+    if data := cluster.get("certificate-authority-data"):
+        tls.load_verify_locations(cadata=base64.b64decode(data).decode())
+    if data := user.get("client-certificate-data"):
+        with tempfile.NamedTemporaryFile() as pair:  # ssl reads certificate and key from a file only; it is private
+            pair.write(base64.b64decode(data) + b"\n" + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            tls.load_cert_chain(pair.name)
+    elif "client-certificate" in user:
+        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+    token = user.get("token")
+    return Access(
+        server=cluster["server"],
+        namespace=context.get("namespace", "default"),
+        tls=tls,
+        token=(lambda: str(token)) if token else None,
+    )
+
+
+class _Bearer(httpx.Auth):
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        yield request
+
+
+class Api:
+    """Calls to one API server.
+
+    Every call ends: by an answer, or by an `ApiError` after a bounded number of attempts. Only answers that mean "not
+    now" (429 and 5xx) and silence are tried again, Retry-After obeyed. A create may therefore have been carried out
+    although it is reported as `AlreadyExistsError`, a write with a resourceVersion although as `ConflictError`.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+        observe: Callable[[str, str], None] = lambda _verb, _code: None,
+    ) -> None:
+        self.namespace = access.namespace
+        self._silence = httpx.Timeout(call_seconds, read=silence_seconds)
+        self._observe = observe
+        self._client = httpx.AsyncClient(
+            base_url=access.server,
+            verify=access.tls,
+            auth=_Bearer(access.token) if access.token else None,
+            timeout=call_seconds,
+            trust_env=False,  # a proxy meant for payloads must never carry our token
+        )
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.aclose()
+
+    async def get(self, path: str) -> Json:
+        """One object."""
+        return await self._call("GET", path)
+
+    async def list(self, path: str, *, selector: str = "") -> tuple[list[Json], str]:
+        """All objects of a kind, and the resource version to watch from."""
+        items: list[Json] = []
+        onward = ""
+        while True:
+            answer = await self._call(
+                "GET", path, params={"limit": str(PAGE), "labelSelector": selector, "continue": onward}
+            )
+            items += answer["items"]
+            onward = answer["metadata"].get("continue", "")
+            if not onward:
+                return items, answer["metadata"]["resourceVersion"]
+
+    async def create(self, path: str, body: Json) -> Json:
+        """The object as the server made it."""
+        return await self._call("POST", path, body=body)
+
+    async def update(self, path: str, body: Json) -> Json:
+        """Replaces an object; with metadata.resourceVersion only if nobody changed it since."""
+        return await self._call("PUT", path, body=body)
+
+    async def patch(self, path: str, body: Json) -> Json:
+        """Merges into an object; metadata.uid and metadata.resourceVersion in the body must match."""
+        return await self._call("PATCH", path, body=body, content_type=MERGE_PATCH)
+
+    async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> Json:
+        """Deletes an object if it still is the one with that UID."""
+        options: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        return await self._call("DELETE", path, body=options)
+
+    async def watch(self, path: str, version: str, *, selector: str = "") -> AsyncGenerator[tuple[str, Json], None]:
+        """Changes after a resource version: (ADDED | MODIFIED | DELETED | BOOKMARK, object), until the server ends it.
+
+        Raises:
+            GoneError: that version is forgotten.
+            UnreachableError: the connection broke or fell silent.
+        """
+        params = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "resourceVersion": version,
+            "labelSelector": selector,
+        }
+        try:
+            async with self._client.stream("GET", path, params=params, timeout=self._silence) as response:
+                self._observe("WATCH", str(response.status_code))
+                if response.status_code != httpx.codes.OK:
+                    raise error_of(response.status_code, _json(await response.aread()))
+                async for line in response.aiter_lines():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise error_of(event["object"].get("code", 500), event["object"])
+                    yield event["type"], event["object"]
+        except (httpx.TransportError, json.JSONDecodeError) as error:
+            raise UnreachableError(0, type(error).__name__, str(error) or path) from error
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        attempt = 0
+        while True:
+            attempt += 1
+            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311  spreads clients, guards nothing
+            try:
+                response = await self._client.request(
+                    verb,
+                    path,
+                    params={key: value for key, value in (params or {}).items() if value},
+                    content=None if body is None else json.dumps(body),
+                    headers={"Content-Type": content_type},
+                )
+            except httpx.TransportError as error:
+                self._observe(verb, type(error).__name__)
+                failure: ApiError = UnreachableError(0, type(error).__name__, str(error) or path)
+            else:
+                self._observe(verb, str(response.status_code))
+                answer = _json(response.content)
+                if response.is_success:
+                    return answer
+                failure = error_of(response.status_code, answer)
+                pause = _retry_after(response.headers.get("Retry-After")) or pause
+            if not isinstance(failure, UnreachableError) or attempt == ATTEMPTS:
+                raise failure
+            await asyncio.sleep(pause)
+
+
+def _json(content: bytes) -> Json:
+    """An object, whatever came: a proxy in between may answer with a page."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _retry_after(header: str | None) -> float:
+    return min(LONGEST_PAUSE_SECONDS, float(header)) if header and header.isdecimal() else 0.0

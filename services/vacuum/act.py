@@ -1,0 +1,200 @@
+"""Carries out a decision. Every step may be repeated: a name that exists, an object that is gone are successes."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from services.kube import (
+    AlreadyExistsError,
+    Api,
+    ApiError,
+    ConflictError,
+    DeniedError,
+    InvalidError,
+    Json,
+    NotFoundError,
+)
+from services.vacuum.model import (
+    DRAIN_FINALIZER,
+    OUTCOME_FINALIZER,
+    REQUESTED_ANNOTATION,
+    RETRY_ANNOTATION,
+    SET_LABEL,
+    Action,
+    ClearRetry,
+    Create,
+    Denial,
+    HoldSet,
+    Release,
+    ReleaseSet,
+    Status,
+    Stop,
+)
+from services.vacuum.objects import new_pod, pods_path, sets_path, status_json, timestamp
+
+AT_ONCE = 8
+# A pod that we made shows in the watch within moments; if it has not by then, it is made again, or found.
+UNSEEN_SECONDS = 60.0
+DENIED_FIRST_SECONDS = 5.0
+DENIED_LONGEST_SECONDS = 300.0
+
+
+class Actor:
+    """The writing side.
+
+    It remembers only what saves calls: which names it has made a moment ago, and how long a refusal is to be obeyed.
+    """
+
+    def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
+        self._api = api
+        self._clock = clock
+        self._made: dict[str, float] = {}
+        self._denials: dict[str, tuple[Denial, float, str]] = {}
+
+    def denial(self, uid: str, template: str) -> Denial | None:
+        """The refusal that a set with this template lives under, if any."""
+        denial, _, denied = self._denials.get(uid, (None, 0.0, ""))
+        return denial if denied == template else None
+
+    async def write_status(self, startdset: Json, status: Status) -> Json:
+        """The set as it is once its status is written.
+
+        Raises:
+            ConflictError: the set has changed since it was read; what was decided on it must not be done.
+        """
+        meta = startdset["metadata"]
+        body = {**startdset, "status": status_json(status, startdset.get("status", {}), self._clock())}
+        return await self._api.update(f"{sets_path(meta['namespace'], meta['name'])}/status", body)
+
+    async def carry_out(self, startdset: Json, actions: Iterable[Action], template: str) -> None:
+        """Does what was decided.
+
+        Creates go out in batches of 1, 2, 4 …, so that a refusal costs one call; the rest side by side.
+
+        Raises:
+            ApiError: the first that was not a success in disguise; the rest of the actions were tried too.
+        """
+        namespace = startdset["metadata"]["namespace"]
+        creates = [action for action in actions if isinstance(action, Create)]
+        others = [action for action in actions if not isinstance(action, Create)]
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(action: Action) -> None:
+            async with gate:
+                await self._do(startdset, namespace, action)
+
+        failures = [
+            failure
+            for failure in await asyncio.gather(*map(one, others), return_exceptions=True)
+            if isinstance(failure, BaseException)
+        ]
+        size = 1
+        while creates and not failures:
+            batch, creates = creates[:size], creates[size:]
+            size = min(2 * size, AT_ONCE)
+            results = await asyncio.gather(
+                *(self._create(startdset, action.sequence, template) for action in batch), return_exceptions=True
+            )
+            failures += [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise failures[0]
+
+    async def announce(self, startdset: Json, status: Status) -> None:
+        """Writes an Event about a new state; one that cannot be written is not worth a retry."""
+        meta, now = startdset["metadata"], self._clock()
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+            "involvedObject": {
+                "apiVersion": startdset["apiVersion"],
+                "kind": startdset["kind"],
+                "name": meta["name"],
+                "namespace": meta["namespace"],
+                "uid": meta["uid"],
+            },
+            "type": "Warning" if status.state in {"Invalid", "Blind"} else "Normal",
+            "reason": str(status.state),
+            "message": status.message,
+            "source": {"component": "vacuum"},
+            "firstTimestamp": timestamp(now),
+            "lastTimestamp": timestamp(now),
+            "count": 1,
+        }
+        await _unless_gone(self._api.create(f"/api/v1/namespaces/{meta['namespace']}/events", event), ApiError)
+
+    async def release(self, namespace: str, action: Release) -> None:
+        """Takes our finalizer off a pod and deletes it."""
+        pod, path = action.pod, pods_path(namespace, action.pod.name)
+        if pod.held:
+            rest = [name for name in pod.finalizers if name != OUTCOME_FINALIZER]
+            body = {"metadata": {"uid": pod.uid, "resourceVersion": pod.version, "finalizers": rest}}
+            await _unless_gone(self._api.patch(path, body), NotFoundError)
+        if pod.deadline is None:
+            await _unless_gone(self._api.delete(path, uid=pod.uid), NotFoundError, ConflictError)
+
+    async def _do(self, startdset: Json, namespace: str, action: Action) -> None:
+        match action:
+            case Stop():
+                await self._stop(namespace, action)
+            case Release():
+                await self.release(namespace, action)
+            case HoldSet():
+                await self._edit(startdset, finalizers=[*_finalizers(startdset), DRAIN_FINALIZER])
+            case ReleaseSet():
+                await self._release_set(startdset)
+            case ClearRetry():
+                await self._edit(startdset, annotations={RETRY_ANNOTATION: None})
+            case Create():
+                raise TypeError("creates go out in batches")
+
+    async def _create(self, startdset: Json, sequence: int, template: str) -> None:
+        meta = startdset["metadata"]
+        key, now = f"{meta['uid']}/{sequence}", self._clock()
+        self._made = {name: at for name, at in self._made.items() if now - at < UNSEEN_SECONDS}
+        if key in self._made:
+            return
+        try:
+            await self._api.create(pods_path(meta["namespace"]), new_pod(startdset, sequence))
+        except AlreadyExistsError:
+            pass
+        except (DeniedError, InvalidError) as error:
+            _, pause, denied = self._denials.get(meta["uid"], (None, 0.0, ""))
+            pause = min(DENIED_LONGEST_SECONDS, 2 * pause) if pause and denied == template else DENIED_FIRST_SECONDS
+            denial = Denial(message=error.message, until=now + pause, invalid=isinstance(error, InvalidError))
+            self._denials[meta["uid"]] = (denial, pause, template)
+            raise
+        self._denials.pop(meta["uid"], None)
+        self._made[key] = now
+
+    async def _stop(self, namespace: str, action: Stop) -> None:
+        pod, path = action.pod, pods_path(namespace, action.pod.name)
+        if pod.requested is None:
+            body = {"metadata": {"uid": pod.uid, "annotations": {REQUESTED_ANNOTATION: str(action.reason)}}}
+            await _unless_gone(self._api.patch(path, body), NotFoundError)
+        deletion = self._api.delete(path, uid=pod.uid, grace_seconds=action.grace_seconds)
+        await _unless_gone(deletion, NotFoundError, ConflictError)
+
+    async def _release_set(self, startdset: Json) -> None:
+        meta = startdset["metadata"]
+        selector = f"{SET_LABEL}={meta['name']}"
+        pods, _ = await self._api.list(pods_path(meta["namespace"]), selector=selector)
+        # One that was made just before the end may not have shown yet; without us nobody would take its finalizer off.
+        if not any(OUTCOME_FINALIZER in _finalizers(pod) for pod in pods):
+            await self._edit(startdset, finalizers=[n for n in _finalizers(startdset) if n != DRAIN_FINALIZER])
+
+    async def _edit(self, startdset: Json, **metadata: object) -> None:
+        meta = startdset["metadata"]
+        body = {"metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], **metadata}}
+        await _unless_gone(self._api.patch(sets_path(meta["namespace"], meta["name"]), body), NotFoundError)
+
+
+def _finalizers(raw: Json) -> list[str]:
+    return list(raw["metadata"].get("finalizers", ()))
+
+
+async def _unless_gone(call: Awaitable[Json], *fine: type[ApiError]) -> None:
+    try:
+        await call
+    except fine:
+        return

@@ -1,0 +1,220 @@
+"""The loop: look, decide, write the status, act; again when something has changed or its time has come."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
+from services.vacuum.act import Actor
+from services.vacuum.decide import decide
+from services.vacuum.evidence import ended
+from services.vacuum.explain import explain
+from services.vacuum.metrics import Metrics, serve
+from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Pod, Release, Snapshot
+from services.vacuum.objects import pod_of, pods_path, sets_path, spec_of, status_json, status_of
+from services.vacuum.watch import Cache
+
+PORT = 8080
+# At most two turns, so at most two writes of a status, a second.
+TURN_SECONDS = 0.5
+# Even if nothing is heard: to notice that nothing is heard.
+IDLE_SECONDS = 15.0
+# A turn may wait for an API server that is out of reach, several attempts long; longer means the loop hangs.
+STUCK_SECONDS = 300.0
+
+
+def snapshot_of(startdset: Json, pods: Sequence[Pod], *, actor: Actor | None = None, fresh: bool = True) -> Snapshot:
+    """One look at a set and its pods."""
+    meta, spec = startdset["metadata"], spec_of(startdset)
+    return Snapshot(
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta["generation"],
+        spec=spec,
+        status=status_of(startdset),
+        pods=tuple(pods),
+        deleting="deletionTimestamp" in meta,
+        retry=RETRY_ANNOTATION in meta.get("annotations", {}),
+        blind=not fresh,
+        held=DRAIN_FINALIZER in meta.get("finalizers", ()),
+        denial=actor.denial(meta["uid"], spec.template) if actor else None,
+    )
+
+
+def seed_of(uid: str) -> int:
+    """The seed of a set's jitter: the same after a restart, another on another site."""
+    return zlib.crc32(uid.encode())
+
+
+class Controller:
+    """The StartdSets of one namespace."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._actor = Actor(api)
+        self._changed = asyncio.Event()
+        self._sets: Cache[Json] = Cache(api, sets_path(api.namespace), lambda raw: raw, self._changed)
+        self._pods: Cache[tuple[str, Pod]] = Cache(
+            api, pods_path(api.namespace), _labelled_pod, self._changed, selector=SET_LABEL
+        )
+        self._turned = time.monotonic()
+        self.metrics = Metrics(lambda: max(self._sets.staleness, self._pods.staleness))
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the views may be acted on."""
+        return self._sets.fresh and self._pods.fresh
+
+    @property
+    def turning(self) -> bool:
+        """Whether the loop makes progress."""
+        return time.monotonic() - self._turned < STUCK_SECONDS
+
+    async def run(self) -> None:
+        """Turns for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sets.run())
+            tasks.create_task(self._pods.run())
+            tasks.create_task(self._turn_forever())
+
+    async def _turn_forever(self) -> None:
+        while True:
+            self._changed.clear()
+            with self.metrics.turns.time():
+                wake = await self._turn()
+            self._turned = time.monotonic()
+            await asyncio.sleep(TURN_SECONDS)
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout=min(IDLE_SECONDS, max(0.0, wake - time.time())))
+            except TimeoutError:
+                continue
+
+    async def _turn(self) -> float:
+        """Decides on every set; when to do so again at the latest."""
+        wakes = [time.time() + IDLE_SECONDS]
+        pods: dict[str, list[Pod]] = {}
+        for owner, pod in self._pods.objects.values():
+            pods.setdefault(owner, []).append(pod)
+        for name, startdset in list(self._sets.objects.items()):
+            try:
+                wake = await self._decide(startdset, pods.pop(name, []))
+                wakes += [wake] if wake is not None else []
+            except ConflictError:
+                wakes.append(time.time())  # somebody was faster; the watch will show what he did
+            except NotFoundError:
+                self._sets.objects.pop(name, None)
+            except ApiError as error:
+                _log(event="refused", set=name, status=error.status, message=str(error))
+        if self.fresh:
+            await self._release_orphans(pods)
+        self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
+        return min(wakes)
+
+    async def _decide(self, startdset: Json, pods: Sequence[Pod]) -> float | None:
+        now = time.time()
+        snapshot = snapshot_of(startdset, pods, actor=self._actor, fresh=self.fresh)
+        decision = decide(snapshot, now, seed_of(snapshot.uid))
+        status, before = decision.status, startdset.get("status", {})
+        changed = status_json(status, before, now) != before
+        # A view of the set that is behind is refused here, before anything is made from it.
+        if changed or any(isinstance(action, Create) for action in decision.actions):
+            startdset = await self._actor.write_status(startdset, status)
+            self._sets.put(startdset)
+        if changed or decision.actions:
+            _log(
+                event="decided",
+                set=snapshot.name,
+                state=status.state,
+                message=status.message,
+                window=status.window,
+                level=status.level,
+                actions=Counter(type(action).__name__ for action in decision.actions),
+            )
+        if status.state != before.get("state"):
+            await self._actor.announce(startdset, status)
+        await self._actor.carry_out(startdset, decision.actions, snapshot.spec.template)
+        return decision.wake
+
+    async def _release_orphans(self, pods: dict[str, list[Pod]]) -> None:
+        """Lets go of pods whose set is gone, as when somebody took its finalizer off by hand."""
+        now = time.time()
+        for owner, orphans in pods.items():
+            for pod in orphans:
+                if ended(pod, now):
+                    _log(event="orphan", set=owner, pod=pod.name)
+                    try:
+                        await self._actor.release(self._api.namespace, Release(pod=pod))
+                    except ApiError as error:
+                        _log(event="refused", set=owner, status=error.status, message=str(error))
+
+
+def _labelled_pod(raw: Json) -> tuple[str, Pod]:
+    return raw["metadata"]["labels"][SET_LABEL], pod_of(raw)
+
+
+def _log(**fields: object) -> None:
+    sys.stdout.write(json.dumps({"time": round(time.time(), 3), **fields}) + "\n")
+    sys.stdout.flush()
+
+
+async def _control(access: Access, port: int) -> None:
+    """Runs until it is told to stop; stopping touches no startd."""
+    api = Api(access, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
+    controller = Controller(api)
+    server = serve(port, controller.metrics, healthy=lambda: controller.turning, ready=lambda: controller.fresh)
+    task = asyncio.create_task(controller.run())
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        _log(event="stopped")
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        await api.close()
+
+
+async def _explain(access: Access, name: str | None) -> str:
+    api = Api(access)
+    try:
+        sets, _ = await api.list(sets_path(api.namespace))
+        raw, _ = await api.list(pods_path(api.namespace), selector=SET_LABEL)
+    finally:
+        await api.close()
+    pods = [_labelled_pod(pod) for pod in raw]
+    texts = []
+    for startdset in sets:
+        its_name = startdset["metadata"]["name"]
+        if name in {None, its_name}:
+            snapshot = snapshot_of(startdset, [pod for owner, pod in pods if owner == its_name])
+            texts.append(explain(its_name, decide(snapshot, time.time(), seed_of(snapshot.uid))))
+    return "\n\n".join(texts) or f"there is no StartdSet {name or ''} in namespace {api.namespace}".replace("  ", " ")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line: without words the controller, with `explain` why the sets are as they are."""
+    parser = argparse.ArgumentParser(prog="services.vacuum", description="Keeps startds running while there is work.")
+    parser.add_argument("--kubeconfig", type=Path, help="outside a cluster: the file that says how to reach it")
+    parser.add_argument("--namespace", default=os.environ.get("NAMESPACE"), help="of the StartdSets; ours by default")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("explain", help="why a set has so many startds and not more").add_argument("set", nargs="?")
+    arguments = parser.parse_args(words)
+    access = from_kubeconfig(arguments.kubeconfig) if arguments.kubeconfig else in_cluster()
+    if arguments.namespace:
+        access = access.in_namespace(arguments.namespace)
+    if arguments.command == "explain":
+        try:
+            sys.stdout.write(asyncio.run(_explain(access, arguments.set)) + "\n")
+        except ApiError as error:
+            sys.exit(f"namespace {access.namespace}: the StartdSets cannot be read ({error})")
+    else:
+        asyncio.run(_control(access, int(os.environ.get("PORT", PORT))))

@@ -1,0 +1,89 @@
+"""What Prometheus may ask: numbers out of the statuses, so that a restart of the controller resets none of them."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from services.vacuum.model import Circuit, Status
+
+
+class Metrics:
+    """The controller's own metrics, and those that follow from the statuses.
+
+    Attributes:
+        statuses: by the name of the set.
+        staleness: seconds since the watches heard anything.
+    """
+
+    def __init__(self, staleness: Callable[[], float]) -> None:
+        self.statuses: Mapping[str, Status] = {}
+        self.staleness = staleness
+        self.registry = CollectorRegistry()
+        self.turns = Histogram("vacuum_turn_seconds", "Time that one turn of the loop took", registry=self.registry)
+        self.requests = Counter(
+            "vacuum_api_requests", "Calls to the API server", ["verb", "code"], registry=self.registry
+        )
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """All that the statuses say, as of now."""
+        startds = GaugeMetricFamily("vacuum_startds", "Startds by what they have shown", labels=["set", "state"])
+        outcomes = CounterMetricFamily("vacuum_outcomes", "What became of startds", labels=["set", "class"])
+        gauges = {
+            "vacuum_limit": GaugeMetricFamily("vacuum_limit", "Startds that the limits allow", labels=["set"]),
+            "vacuum_window": GaugeMetricFamily("vacuum_window", "Startds that may be unproven", labels=["set"]),
+            "vacuum_backoff_level": GaugeMetricFamily("vacuum_backoff_level", "Back-offs in a row", labels=["set"]),
+            "vacuum_next_probe_timestamp_seconds": GaugeMetricFamily(
+                "vacuum_next_probe_timestamp_seconds", "No startd before; 0 if one may be made now", labels=["set"]
+            ),
+        }
+        circuit = GaugeMetricFamily("vacuum_circuit_state", "1 for the state it is in", labels=["set", "state"])
+        for name, status in self.statuses.items():
+            for state in ("total", "running", "unproven", "proven"):
+                startds.add_metric([name, state], getattr(status.startds, state))
+            for what, number in status.outcomes.items():
+                outcomes.add_metric([name, what], number)
+            for state in Circuit:
+                circuit.add_metric([name, state], float(status.circuit is state))
+            gauges["vacuum_limit"].add_metric([name], status.limit)
+            gauges["vacuum_window"].add_metric([name], status.window)
+            gauges["vacuum_backoff_level"].add_metric([name], status.level)
+            gauges["vacuum_next_probe_timestamp_seconds"].add_metric([name], status.until or 0)
+        stale = GaugeMetricFamily("vacuum_watch_staleness_seconds", "Since the API server said anything")
+        stale.add_metric([], self.staleness())
+        return [startds, outcomes, circuit, stale, *gauges.values()]
+
+
+def serve(
+    port: int, metrics: Metrics, *, healthy: Callable[[], bool], ready: Callable[[], bool]
+) -> ThreadingHTTPServer:
+    """Answers /metrics, /healthz (the loop turns) and /readyz (the views are fresh) from a thread of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            body = b"ok\n"
+            match self.path:
+                case "/healthz":
+                    code = 200 if healthy() else 503
+                case "/readyz":
+                    code = 200 if ready() else 503
+                case "/metrics":
+                    code, body = 200, generate_latest(metrics.registry)
+                case _:
+                    code = 404
+            self.send_response(code)
+            self.end_headers()
+            if code == 200:
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Probes come every few seconds; they are not news."""
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

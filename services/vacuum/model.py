@@ -1,0 +1,331 @@
+"""What the controller knows and what it may decide, as plain values; times are POSIX seconds in UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+GROUP = "vacuum.atlas-sites.io"
+OUTCOME_FINALIZER = f"{GROUP}/outcome"
+DRAIN_FINALIZER = f"{GROUP}/drain"
+SET_LABEL = f"{GROUP}/set"
+TEMPLATE_LABEL = f"{GROUP}/template"
+REQUESTED_ANNOTATION = f"{GROUP}/requested"
+RETRY_ANNOTATION = f"{GROUP}/retry-now"
+
+
+class Reason(StrEnum):
+    """Why we asked a pod to stop; the value of the annotation `requested`."""
+
+    DRAIN = "drain"
+    START = "start"
+    CAPACITY = "capacity"
+
+
+class Class(StrEnum):
+    """What became of a startd."""
+
+    REQUESTED = "Requested"
+    DISRUPTED = "Disrupted"
+    CAPACITY = "Capacity"
+    WORKED = "Worked"
+    NO_WORK = "NoWork"
+    BANNED = "Banned"
+    SITE_FAULT = "SiteFault"
+    GRID_FAULT = "GridFault"
+    TRANSIENT = "Transient"
+
+
+class Circuit(StrEnum):
+    """Whether new startds are worth their money: yes, not before a time, or one to find out."""
+
+    CLOSED = "Closed"
+    OPEN = "Open"
+    HALF_OPEN = "HalfOpen"
+
+
+class State(StrEnum):
+    """What a set is doing, in a word."""
+
+    RAMPING = "Ramping"
+    STEADY = "Steady"
+    BACKING_OFF = "BackingOff"
+    PROBING = "Probing"
+    THROTTLED = "Throttled"
+    DRAINING = "Draining"
+    BLIND = "Blind"
+    INVALID = "Invalid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What one startd takes of the limits."""
+
+    millicores: int = 0
+    memory_mib: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a StartdSet asks for.
+
+    Attributes:
+        template: hash of the pod template.
+        size: of one startd made from it.
+        pods, millicores, memory_mib: the limits; None is no limit.
+        proof_seconds: a startd that was Ready so long has been claimed, else it would have left.
+        start_seconds: a scheduled pod whose startd does not run after so long never will.
+        drain_seconds: how long a startd may take to end once it is asked to.
+    """
+
+    template: str
+    size: Size
+    pods: int
+    millicores: int | None = None
+    memory_mib: int | None = None
+    window_initial: int = 4
+    window_growth: int = 4
+    window_maximum: int = 64
+    backoff_base: float = 600
+    backoff_cap: float = 3600
+    proof_seconds: float = 900
+    start_seconds: float = 900
+    drain_seconds: int = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What the reporter in the pod wrote as its last word.
+
+    Attributes:
+        code: 1xx asked to stop, 2xx worked, 3xx no work, 4xx banned, 5xx site, 6xx grid, 7xx transient.
+        jobs_started: None if it does not say.
+    """
+
+    code: int
+    reason: str
+    jobs_started: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """One startd's pod, reduced to what a decision needs.
+
+    Attributes:
+        sequence: the number in its name.
+        phase: Pending, Running, Succeeded or Failed.
+        reason: of the pod's status, as in Evicted.
+        deadline: when a deletion that was asked for must be through; None if nobody asked.
+        requested: our annotation, whatever it says.
+        held: our outcome finalizer is on it.
+        scheduled: since when it has a node.
+        unschedulable: the scheduler found no node for it.
+        disruption: the reason of its DisruptionTarget condition.
+        started: when the startd container ran first.
+        finished: when the startd container, or an init container that failed, ended.
+        ready: since when the pool knows the startd.
+        exit_code, exit_reason: of the container that ended last, as in 137 and OOMKilled.
+    """
+
+    name: str
+    uid: str
+    version: str = ""
+    finalizers: tuple[str, ...] = (OUTCOME_FINALIZER,)
+    sequence: int
+    template: str
+    size: Size = field(default_factory=Size)
+    created: float
+    phase: str = "Pending"
+    reason: str = ""
+    deadline: float | None = None
+    requested: str | None = None
+    node: str = ""
+    scheduled: float | None = None
+    unschedulable: bool = False
+    disruption: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    ready: float | None = None
+    exit_code: int | None = None
+    exit_reason: str = ""
+    message: Message | None = None
+
+    @property
+    def held(self) -> bool:
+        """Our finalizer keeps it until its outcome is counted."""
+        return OUTCOME_FINALIZER in self.finalizers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one startd, and how we know."""
+
+    name: str
+    what: Class
+    reason: str
+    code: int | None
+    at: float
+    seconds: float
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many startds there are.
+
+    Attributes:
+        total: all that take of the limits, those that are asked to stop and those still to be made among them.
+        running: their startd has started.
+        unproven: not known to have found work, and not asked to stop; the window bounds these.
+        proven: known to have found work.
+    """
+
+    total: int = 0
+    running: int = 0
+    unproven: int = 0
+    proven: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """All that the controller remembers; kept in the status of the StartdSet and nowhere else.
+
+    Attributes:
+        generation: of the spec that was looked at last.
+        template: hash that the window and the circuit are about.
+        sequence: the highest number ever given to a pod.
+        creating: numbers reserved for pods that nobody has seen yet.
+        proven: numbers of living pods whose proof is counted.
+        uncounted: (UID, name) of ended pods that `outcomes` holds already and whose finalizer may still be on.
+        window: how many startds may be unproven at once.
+        cut: pods up to this number failed for the last time when the window was cut.
+        failures: in a row, without a proof between.
+        until: no probe before; only while the circuit is open.
+        recent: the last outcomes, newest first.
+        limit: how many startds the spec's limits allow.
+    """
+
+    generation: int = 0
+    template: str = ""
+    sequence: int = 0
+    creating: tuple[int, ...] = ()
+    proven: tuple[int, ...] = ()
+    uncounted: tuple[tuple[str, str], ...] = ()
+    window: int = 0
+    cut: int = 0
+    failures: int = 0
+    circuit: Circuit = Circuit.CLOSED
+    level: int = 0
+    until: float | None = None
+    outcomes: Mapping[Class, int] = field(default_factory=dict)
+    recent: tuple[Outcome, ...] = ()
+    startds: Count = field(default_factory=Count)
+    limit: int = 0
+    state: State = State.STEADY
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denial:
+    """The API server refuses to make pods for now.
+
+    Attributes:
+        invalid: it is the template's fault, and no pod will be made until the template changes.
+    """
+
+    message: str
+    until: float
+    invalid: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One StartdSet and its pods, as one look at the API server's objects.
+
+    Attributes:
+        deleting: the set is to go, with all its startds.
+        retry: someone set the annotation `retry-now`.
+        blind: the view is stale or was never complete.
+        held: our drain finalizer is on the set.
+    """
+
+    name: str
+    uid: str = ""
+    generation: int = 1
+    spec: Spec
+    status: Status = field(default_factory=Status)
+    pods: tuple[Pod, ...] = ()
+    deleting: bool = False
+    retry: bool = False
+    blind: bool = False
+    held: bool = True
+    denial: Denial | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Create:
+    """Make the pod of a reserved number; that it exists already is success."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Write on the pod why, then delete it gracefully."""
+
+    pod: Pod
+    reason: Reason
+    grace_seconds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Take our finalizer off a pod whose outcome is counted, and delete it."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldSet:
+    """Put our finalizer on the set, so that it is drained before it goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSet:
+    """Take our finalizer off the set, unless the API server knows of a pod of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearRetry:
+    """Take the annotation `retry-now` off the set."""
+
+
+Action = Create | Stop | Release | HoldSet | ReleaseSet | ClearRetry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One bound on the number of startds.
+
+    Attributes:
+        allows: how many startds more it lets be made.
+    """
+
+    name: str
+    allows: int
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do now.
+
+    Attributes:
+        actions: in order, after the status is written.
+        explanation: why so many startds are made and not one more; the smallest term rules.
+        wake: when to decide again though nothing has changed.
+    """
+
+    actions: tuple[Action, ...]
+    status: Status
+    explanation: tuple[Term, ...]
+    wake: float | None = None

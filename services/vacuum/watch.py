@@ -1,0 +1,109 @@
+"""Keeps a copy of one kind of objects, fed by a watch, that knows how fresh it is."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+from services.kube import Api, ApiError, GoneError, Json
+
+Kept = TypeVar("Kept")
+
+# Longer than the silence after which a watch is given up, so that this ends it only if nothing else did.
+STALE_SECONDS = 120.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Cache(Generic[Kept]):
+    """Objects by name, trimmed on receipt.
+
+    Attributes:
+        objects: as the API server told us last.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        trim: Callable[[Json], Kept],
+        changed: asyncio.Event,
+        *,
+        selector: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.objects: dict[str, Kept] = {}
+        self._versions: dict[str, int] = {}
+        self._api = api
+        self._path = path
+        self._trim = trim
+        self._changed = changed
+        self._selector = selector
+        self._clock = clock
+        self._contact: float | None = None
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the API server said anything; infinite while it is out of reach."""
+        return float("inf") if self._contact is None else self._clock() - self._contact
+
+    @property
+    def fresh(self) -> bool:
+        """Whether one may act on what is here."""
+        return self.staleness < STALE_SECONDS
+
+    async def run(self) -> None:
+        """Follows the objects for ever."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                version = await self._list()
+                pause = FIRST_PAUSE_SECONDS
+                while True:
+                    version = await self._follow(version)
+            except GoneError:
+                continue
+            except ApiError:
+                self._contact = None
+                self._changed.set()
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  spreads clients, guards nothing
+                pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+
+    def put(self, raw: Json) -> None:
+        """Takes an object over, unless a newer one is here: the reply to our own write may overtake the watch.
+
+        Resource versions of one kind compare as numbers; Kubernetes documents that since 1.35, etcd always had it so.
+        """
+        name, version = raw["metadata"]["name"], int(raw["metadata"]["resourceVersion"])
+        if version >= self._versions.get(name, 0):
+            self._versions[name] = version
+            self.objects[name] = self._trim(raw)
+
+    async def _list(self) -> str:
+        items, version = await self._api.list(self._path, selector=self._selector)
+        self.objects.clear()
+        self._versions.clear()
+        for item in items:
+            self.put(item)
+        self._touch()
+        return version
+
+    async def _follow(self, version: str) -> str:
+        async with aclosing(self._api.watch(self._path, version, selector=self._selector)) as events:
+            async for kind, raw in events:
+                version = raw["metadata"]["resourceVersion"]
+                if kind == "DELETED":
+                    self.objects.pop(raw["metadata"]["name"], None)
+                    self._versions.pop(raw["metadata"]["name"], None)
+                elif kind != "BOOKMARK":
+                    self.put(raw)
+                self._contact = self._clock()
+                if kind != "BOOKMARK":
+                    self._changed.set()
+        return version
+
+    def _touch(self) -> None:
+        self._contact = self._clock()
+        self._changed.set()
