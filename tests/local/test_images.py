@@ -109,7 +109,7 @@ def test_a_build_sees_what_the_containerfile_copies_and_nothing_else(checkout: P
 
 
 def test_copies_are_found_in_every_form_that_we_write() -> None:
-    text = "COPY one two /d/\n  copy --chown=1:1 \\\n  'a b' \\\n  dir/ /d\n# COPY no /no\nCOPY --from=x y /z\nRUN COPY q"
+    text = "COPY one two /d/\n  copy --chown=1:1 \\\n  'a b' \\\n  dir/ /d\n# COPY no /no\nCOPY --from=x y /z\nRUN a"
     assert images.copied(text) == ["one", "two", "a b", "dir"]
 
 
