@@ -26,7 +26,7 @@ SOURCES = (
     f"deb {MIRROR}/debian {SUITE}-updates main",
     f"deb {MIRROR}/debian-security {SUITE}-security main",
 )
-# As in the public slim image: no documentation, no translations, and no service that a package starts in a build.
+# As in the public slim image: no documentation, no translations.
 BOOTSTRAP = (
     "--variant=minbase",
     "--include=ca-certificates,tini",
@@ -35,8 +35,6 @@ BOOTSTRAP = (
     "--dpkgopt=path-exclude=/usr/share/info/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/man/*",
-    r"""--customize-hook=printf '#!/bin/sh\nexit 101\n' > "$1/usr/sbin/policy-rc.d" """,
-    '--customize-hook=chmod 0755 "$1/usr/sbin/policy-rc.d"',
     # mmdebstrap leaves copies of this machine's.
     '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
     # What differs from run to run.
@@ -121,7 +119,10 @@ class Buildah:
 
     def build(self, containerfile: Path, context: Path, reference: str, archive: Path, log: Path) -> None:
         """See Builder. Layers are kept, so that a changed file of ours does not install the packages again."""
-        self._output("rm", "--all")  # containers of builds that were interrupted
+        # What builds that were interrupted have left.
+        self._output("rm", "--all")
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
         base = self._base(log)
         self._build(containerfile, context, reference, log, "--build-arg", f"BASE={base}")
         commands.run(
@@ -149,9 +150,10 @@ class Buildah:
         directory = cache_dir() / "images" / f"base-{base_key()}"
         archive = directory / "base.tar"
         if not archive.is_file():
-            directory.mkdir(parents=True, exist_ok=True)
+            for outdated in directory.parent.glob("base-*"):
+                shutil.rmtree(outdated)
+            directory.mkdir(parents=True)
             half_made = directory / "half-made.tar"
-            half_made.unlink(missing_ok=True)
             commands.run(
                 ["mmdebstrap", "--quiet", f"--keyring={KEYRING}", *BOOTSTRAP, SUITE, half_made, *SOURCES],
                 what=f"base image: mmdebstrap of Debian {SUITE}",
@@ -169,7 +171,7 @@ class Buildah:
             log=log,
             seconds=BUILD_SECONDS,
             # All that root may do inside a container of its own; any other isolation asks for more.
-            environment={"BUILDAH_ISOLATION": "chroot"},
+            environment={"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self._temporary)},
         )
 
     def _has(self, reference: str) -> bool:
@@ -178,6 +180,10 @@ class Buildah:
     def _output(self, *words: str | Path) -> str:
         seconds = TRANSFER_SECONDS if words[0] in ("pull", "push") else LOOK_SECONDS
         return commands.output([*self._buildah, *words], what=f"buildah {words[0]}", seconds=seconds)
+
+    @property
+    def _temporary(self) -> Path:
+        return self.storage / "tmp"
 
     @property
     def _buildah(self) -> tuple[str | Path, ...]:
