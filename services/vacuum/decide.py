@@ -310,29 +310,29 @@ def _describe(
     )
     status = replace(status, startds=count, limit=min(limits))
     smallest = min(terms, key=lambda term: term.allows)
-    if snapshot.deleting:
-        state = State.DRAINING
-    elif snapshot.denial and _denied(snapshot, now):
-        state = State.INVALID if snapshot.denial.invalid else State.THROTTLED
-    elif status.circuit is Circuit.OPEN:
-        state = State.BACKING_OFF
-    elif status.circuit is Circuit.HALF_OPEN:
-        state = State.PROBING
-    elif count.total >= status.limit:
-        state = State.STEADY
-    elif smallest.name == "capacity":
-        state = State.THROTTLED
-    else:
-        state = State.RAMPING
-    if state is State.STEADY:
-        because = "the limits allow no more"
-    elif state is State.PROBING:
-        because = f"one tries whether there is work again, back-off level {status.level}"
-    elif state is State.RAMPING and smallest.name != "finalizer":
-        because = f"{count.unproven} have yet to prove that there is work, of {status.window} that may"
-    else:
-        because = next((term for term in terms if term.name in {"drain", "api", "circuit"}), smallest).because
+    state = _state(snapshot, status, smallest, now)
+    match state:
+        case State.STEADY:
+            because = "the limits allow no more"
+        case State.PROBING:
+            because = f"one tries whether there is work again, back-off level {status.level}"
+        case State.RAMPING if snapshot.held:
+            because = f"{count.unproven} have yet to prove that there is work, of {status.window} that may"
+        case _:
+            because = next((term for term in terms if term.name in {"drain", "api", "circuit"}), smallest).because
     return replace(status, state=state, message=f"{count.total} of {status.limit} startds: {because}")
+
+
+def _state(snapshot: Snapshot, status: Status, smallest: Term, now: float) -> State:
+    if snapshot.deleting:
+        return State.DRAINING
+    if snapshot.denial and _denied(snapshot, now):
+        return State.INVALID if snapshot.denial.invalid else State.THROTTLED
+    if status.circuit is not Circuit.CLOSED:
+        return State.BACKING_OFF if status.circuit is Circuit.OPEN else State.PROBING
+    if status.startds.total >= status.limit:
+        return State.STEADY
+    return State.THROTTLED if smallest.name == "capacity" else State.RAMPING
 
 
 def _wake(snapshot: Snapshot, status: Status, alive: Iterable[Pod], now: float) -> float | None:

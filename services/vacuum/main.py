@@ -9,7 +9,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
@@ -57,9 +57,10 @@ def seed_of(uid: str) -> int:
 class Controller:
     """The StartdSets of one namespace."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
         self._api = api
-        self._actor = Actor(api)
+        self._clock = clock
+        self._actor = Actor(api, clock)
         self._changed = asyncio.Event()
         self._sets: Cache[Json] = Cache(api, sets_path(api.namespace), lambda raw: raw, self._changed)
         self._pods: Cache[tuple[str, Pod]] = Cache(
@@ -89,17 +90,22 @@ class Controller:
         while True:
             self._changed.clear()
             with self.metrics.turns.time():
-                wake = await self._turn()
+                wake = await self.turn()
             self._turned = time.monotonic()
             await asyncio.sleep(TURN_SECONDS)
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout=min(IDLE_SECONDS, max(0.0, wake - time.time())))
+                await asyncio.wait_for(self._changed.wait(), timeout=min(IDLE_SECONDS, max(0.0, wake - self._clock())))
             except TimeoutError:
                 continue
 
-    async def _turn(self) -> float:
-        """Decides on every set; when to do so again at the latest."""
-        wakes = [time.time() + IDLE_SECONDS]
+    async def look(self) -> None:
+        """Reads everything anew, as is done at the start and whenever a watch has broken."""
+        await self._sets.refresh()
+        await self._pods.refresh()
+
+    async def turn(self) -> float:
+        """Decides on every set and acts; when to do so again at the latest."""
+        wakes = [self._clock() + IDLE_SECONDS]
         pods: dict[str, list[Pod]] = {}
         for owner, pod in self._pods.objects.values():
             pods.setdefault(owner, []).append(pod)
@@ -108,7 +114,7 @@ class Controller:
                 wake = await self._decide(startdset, pods.pop(name, []))
                 wakes += [wake] if wake is not None else []
             except ConflictError:
-                wakes.append(time.time())  # somebody was faster; the watch will show what he did
+                wakes.append(self._clock())  # somebody was faster; the watch will show what he did
             except NotFoundError:
                 self._sets.objects.pop(name, None)
             except ApiError as error:
@@ -119,7 +125,7 @@ class Controller:
         return min(wakes)
 
     async def _decide(self, startdset: Json, pods: Sequence[Pod]) -> float | None:
-        now = time.time()
+        now = self._clock()
         snapshot = snapshot_of(startdset, pods, actor=self._actor, fresh=self.fresh)
         decision = decide(snapshot, now, seed_of(snapshot.uid))
         status, before = decision.status, startdset.get("status", {})
@@ -145,7 +151,7 @@ class Controller:
 
     async def _release_orphans(self, pods: dict[str, list[Pod]]) -> None:
         """Lets go of pods whose set is gone, as when somebody took its finalizer off by hand."""
-        now = time.time()
+        now = self._clock()
         for owner, orphans in pods.items():
             for pod in orphans:
                 if ended(pod, now):

@@ -59,7 +59,7 @@ class Cache(Generic[Kept]):
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                version = await self._list()
+                version = await self.refresh()
                 pause = FIRST_PAUSE_SECONDS
                 while True:
                     version = await self._follow(version)
@@ -81,13 +81,15 @@ class Cache(Generic[Kept]):
             self._versions[name] = version
             self.objects[name] = self._trim(raw)
 
-    async def _list(self) -> str:
+    async def refresh(self) -> str:
+        """Reads all objects; the resource version to watch from."""
         items, version = await self._api.list(self._path, selector=self._selector)
         self.objects.clear()
         self._versions.clear()
         for item in items:
             self.put(item)
-        self._touch()
+        self._contact = self._clock()
+        self._changed.set()
         return version
 
     async def _follow(self, version: str) -> str:
@@ -103,7 +105,3 @@ class Cache(Generic[Kept]):
                 if kind != "BOOKMARK":
                     self._changed.set()
         return version
-
-    def _touch(self) -> None:
-        self._contact = self._clock()
-        self._changed.set()

@@ -1,0 +1,431 @@
+"""What `decide` promises on whatever it is shown."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from services.vacuum.decide import JITTER, PROVISION_SECONDS, decide
+from services.vacuum.evidence import ended
+from services.vacuum.model import (
+    OUTCOME_FINALIZER,
+    Circuit,
+    Class,
+    ClearRetry,
+    Create,
+    Decision,
+    Denial,
+    HoldSet,
+    Message,
+    Pod,
+    Reason,
+    Release,
+    ReleaseSet,
+    Size,
+    Snapshot,
+    Spec,
+    State,
+    Status,
+    Stop,
+)
+
+pytestmark = pytest.mark.fast
+thorough = settings(deadline=None, max_examples=120)
+
+NOW = 100_000.0
+times = st.floats(min_value=NOW - 5000, max_value=NOW).map(round).map(float)
+maybe = st.none() | times
+sizes = st.builds(Size, millicores=st.sampled_from([1000, 8000]), memory_mib=st.sampled_from([2000, 16000]))
+specs = st.builds(
+    Spec,
+    template=st.sampled_from(["old", "new"]),
+    size=sizes,
+    pods=st.integers(0, 40),
+    millicores=st.none() | st.integers(0, 200_000),
+    memory_mib=st.none() | st.integers(0, 400_000),
+    window_initial=st.integers(1, 6),
+    window_maximum=st.integers(6, 30),
+    window_growth=st.integers(1, 4),
+)
+
+messages = st.builds(Message, code=st.sampled_from([100, 200, 300, 400, 500, 700]), reason=st.just("r"))
+
+
+@st.composite
+def pods(draw: st.DrawFn, sequence: int) -> Pod:
+    phase = draw(st.sampled_from(["Pending", "Running", "Running", "Succeeded", "Failed"]))
+    scheduled = draw(times) if phase != "Pending" else draw(maybe)
+    started = None if scheduled is None or phase == "Pending" else draw(times)
+    return Pod(
+        name=f"s-{sequence}",
+        uid=f"uid-{sequence}",
+        sequence=sequence,
+        template=draw(st.sampled_from(["old", "new"])),
+        size=draw(sizes),
+        created=draw(times),
+        phase=phase,
+        scheduled=scheduled,
+        unschedulable=scheduled is None and draw(st.booleans()),
+        started=started,
+        ready=draw(maybe) if phase == "Running" else None,
+        finished=draw(times) if phase in {"Succeeded", "Failed"} else None,
+        deadline=draw(st.none() | st.just(NOW + 60) | times),
+        requested=draw(st.sampled_from([None, None, None, Reason.DRAIN])),
+        disruption=draw(st.sampled_from([None, None, "EvictionByEvictionAPI"])),
+        finalizers=draw(st.sampled_from([(OUTCOME_FINALIZER,), (OUTCOME_FINALIZER, "other"), ()])),
+        message=draw(st.none() | messages),
+    )
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    numbers = draw(st.lists(st.integers(1, 30), unique=True, max_size=14))
+    made = [draw(pods(number)) for number in numbers]
+    circuit = draw(st.sampled_from([Circuit.CLOSED, *Circuit]))
+    counted = draw(st.lists(st.sampled_from(made), unique_by=lambda pod: pod.uid)) if made else []
+    status = Status(
+        template=draw(st.sampled_from(["old", "new", ""])),
+        sequence=draw(st.integers(max(numbers, default=0), 40)),
+        creating=tuple(draw(st.lists(st.integers(31, 40), unique=True, max_size=4))),
+        proven=tuple(draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else ()),
+        uncounted=tuple((pod.uid, pod.name) for pod in counted if ended(pod, NOW)),
+        window=1 if circuit is not Circuit.CLOSED else draw(st.integers(1, 40)),
+        cut=draw(st.integers(0, 30)),
+        failures=draw(st.integers(0, 5)),
+        circuit=circuit,
+        level=draw(st.integers(0, 8)),
+        until=draw(times | st.just(NOW + 300)) if circuit is Circuit.OPEN else None,
+    )
+    return Snapshot(
+        name="s",
+        spec=draw(specs),
+        status=status,
+        pods=tuple(made),
+        deleting=draw(st.integers(0, 5)) == 0,
+        retry=draw(st.booleans()),
+        held=draw(st.integers(0, 5)) > 0,
+    )
+
+
+def made_by(decision: Decision) -> int:
+    return sum(isinstance(action, Create) for action in decision.actions)
+
+
+def living(snapshot: Snapshot) -> list[Pod]:
+    return [pod for pod in snapshot.pods if not ended(pod, NOW)]
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_it_never_makes_a_startd_beyond_a_limit(snapshot: Snapshot, seed: int) -> None:
+    made, alive, spec = made_by(decide(snapshot, NOW, seed)), living(snapshot), snapshot.spec
+    if not made:
+        return
+    assert len(alive) + made <= spec.pods
+    if spec.millicores is not None:
+        assert sum(pod.size.millicores for pod in alive) + made * spec.size.millicores <= spec.millicores
+    if spec.memory_mib is not None:
+        assert sum(pod.size.memory_mib for pod in alive) + made * spec.size.memory_mib <= spec.memory_mib
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_no_more_startds_are_unproven_than_the_window_lets_be(snapshot: Snapshot, seed: int) -> None:
+    decision = decide(snapshot, NOW, seed)
+    if not made_by(decision):
+        return
+    staying = [pod for pod in living(snapshot) if pod.requested is None and pod.deadline is None]
+    unproven = [pod for pod in staying if pod.sequence not in decision.status.proven]
+    assert len(unproven) + made_by(decision) <= decision.status.window <= snapshot.spec.window_maximum
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_nothing_is_made_while_the_circuit_is_open(snapshot: Snapshot, seed: int) -> None:
+    decision = decide(snapshot, NOW, seed)
+    if decision.status.circuit is Circuit.OPEN:
+        assert made_by(decision) == 0
+        assert decision.status.until is not None
+        assert decision.status.until > NOW
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_nothing_at_all_is_done_while_blind(snapshot: Snapshot, seed: int) -> None:
+    decision = decide(replace(snapshot, blind=True), NOW, seed)
+    assert decision.actions == ()
+    assert decision.status == replace(snapshot.status, state=State.BLIND, message=decision.status.message)
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_an_outcome_is_counted_once_and_before_its_pod_may_go(snapshot: Snapshot, seed: int) -> None:
+    decision = decide(snapshot, NOW, seed)
+    before, after = snapshot.status, decision.status
+    fresh = {pod.uid for pod in snapshot.pods if pod.held and ended(pod, NOW)} - {uid for uid, _ in before.uncounted}
+    assert sum(after.outcomes.values()) == sum(before.outcomes.values()) + len(fresh)
+    on_record = {uid for uid, _ in after.uncounted}
+    assert fresh <= on_record
+    released = {action.pod.uid for action in decision.actions if isinstance(action, Release) and action.pod.held}
+    assert released == on_record
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_limits_are_monotone(snapshot: Snapshot, seed: int) -> None:
+    spec = snapshot.spec
+    higher = replace(
+        spec,
+        pods=spec.pods + 3,
+        millicores=None if spec.millicores is None else spec.millicores + 8000,
+        memory_mib=None if spec.memory_mib is None else spec.memory_mib + 16000,
+    )
+    assert made_by(decide(replace(snapshot, spec=higher), NOW, seed)) >= made_by(decide(snapshot, NOW, seed))
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_only_a_drain_a_start_that_failed_and_a_full_cluster_stop_a_startd(snapshot: Snapshot, seed: int) -> None:
+    for action in decide(snapshot, NOW, seed).actions:
+        if isinstance(action, Stop) and not snapshot.deleting and action.pod.requested is None:
+            late = action.pod.scheduled is not None and NOW - action.pod.scheduled > snapshot.spec.start_seconds
+            old = action.pod.unschedulable and NOW - action.pod.created > PROVISION_SECONDS
+            assert action.pod.started is None
+            assert late or old
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_the_same_look_gives_the_same_decision(snapshot: Snapshot, seed: int) -> None:
+    assert decide(snapshot, NOW, seed) == decide(snapshot, NOW, seed)
+
+
+def carried_out(snapshot: Snapshot, decision: Decision) -> Snapshot:
+    """The snapshot that the API server would show next, with nothing else happening."""
+    made = [
+        Pod(
+            name=f"s-{action.sequence}",
+            uid=f"uid-{action.sequence}",
+            sequence=action.sequence,
+            template=snapshot.spec.template,
+            size=snapshot.spec.size,
+            created=NOW,
+        )
+        for action in decision.actions
+        if isinstance(action, Create)
+    ]
+    stopped = {action.pod.uid: action.reason for action in decision.actions if isinstance(action, Stop)}
+    gone = {action.pod.uid for action in decision.actions if isinstance(action, Release)}
+    left = [pod for pod in snapshot.pods if pod.uid not in gone]
+    return replace(
+        snapshot,
+        status=decision.status,
+        pods=(
+            *(pod for pod in left if pod.uid not in stopped),
+            *(replace(pod, requested=stopped[pod.uid], deadline=NOW + 60) for pod in left if pod.uid in stopped),
+            *made,
+        ),
+        retry=snapshot.retry and not any(isinstance(action, ClearRetry) for action in decision.actions),
+        held=snapshot.held or any(isinstance(action, HoldSet) for action in decision.actions),
+    )
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_once_carried_out_there_is_nothing_more_to_do(snapshot: Snapshot, seed: int) -> None:
+    snapshot = replace(snapshot, deleting=False)
+    decision = decide(snapshot, NOW, seed)
+    # The finalizer comes before the first startd, and a pod that is stopped without a node ends at once: more turns.
+    for _ in range(2):
+        snapshot = carried_out(snapshot, decision)
+        decision = decide(snapshot, NOW, seed)
+    snapshot = carried_out(snapshot, decision)
+    again = decide(snapshot, NOW, seed)
+    assert again.actions == ()
+    assert again.status == replace(decision.status, creating=(), uncounted=(), message=again.status.message)
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_a_set_that_is_deleted_comes_to_its_end(snapshot: Snapshot, seed: int) -> None:
+    snapshot = replace(snapshot, deleting=True, held=True)
+    for _ in range(4):
+        decision = decide(snapshot, NOW, seed)
+        assert made_by(decision) == 0
+        if any(isinstance(action, ReleaseSet) for action in decision.actions):
+            break
+        snapshot = carried_out(snapshot, decision)
+        snapshot = replace(
+            snapshot, pods=tuple(replace(pod, phase="Failed") if pod.deadline else pod for pod in snapshot.pods)
+        )
+    else:
+        pytest.fail("the set is never released")
+    assert not any(pod.held for pod in snapshot.pods)
+
+
+@thorough
+@given(specs, st.integers(1, 50), st.integers())
+def test_it_always_probes_again_and_never_later_than_the_cap(spec: Spec, level: int, seed: int) -> None:
+    assume(spec.pods > 0)
+    spec = replace(spec, template="new", millicores=None, memory_mib=None)
+    failed = Pod(
+        name="s-9",
+        uid="9",
+        sequence=9,
+        template="new",
+        created=NOW,
+        phase="Failed",
+        scheduled=NOW,
+        started=NOW,
+        finished=NOW,
+        message=Message(code=300, reason="NoWork"),
+    )
+    status = Status(template="new", sequence=9, window=1, cut=8, circuit=Circuit.HALF_OPEN, level=level)
+    opened = decide(Snapshot(name="s", spec=spec, status=status, pods=(failed,)), NOW, seed)
+    assert opened.status.circuit is Circuit.OPEN
+    assert opened.status.level == level + 1
+    until = opened.status.until
+    assert until is not None
+    assert NOW + spec.backoff_base * (1 - JITTER) <= until <= NOW + spec.backoff_cap * (1 + JITTER)
+    assert opened.wake == until
+    probing = decide(Snapshot(name="s", spec=spec, status=opened.status), until, seed)
+    assert probing.status.circuit is Circuit.HALF_OPEN
+    assert made_by(probing) == 1
+
+
+def fail(number: int, code: int, **more: object) -> Pod:
+    base = Pod(
+        name=f"s-{number}",
+        uid=str(number),
+        sequence=number,
+        template="new",
+        created=NOW - 100,
+        phase="Failed",
+        scheduled=NOW - 100,
+        started=NOW - 90,
+        finished=NOW - 10,
+        message=Message(code=code, reason="r"),
+    )
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+SPEC = Spec(template="new", size=Size(), pods=100)
+CLOSED = Status(template="new", sequence=20, window=16)
+
+
+def learned(status: Status, *seen: Pod, spec: Spec = SPEC) -> Status:
+    return decide(Snapshot(name="s", spec=spec, status=status, pods=seen), NOW, 0).status
+
+
+def test_a_wave_that_fails_halves_the_window_once() -> None:
+    status = learned(CLOSED, fail(1, 300), fail(2, 300), fail(3, 300))
+    assert (status.window, status.circuit) == (8, Circuit.CLOSED)
+
+
+def test_failures_without_a_proof_between_open_the_circuit() -> None:
+    status = learned(CLOSED, *(fail(number, 300) for number in range(1, 9)))
+    assert (status.window, status.circuit, status.level) == (1, Circuit.OPEN, 1)
+
+
+def test_a_site_that_is_banned_stops_at_once() -> None:
+    assert learned(CLOSED, fail(1, 400)).circuit is Circuit.OPEN
+
+
+@pytest.mark.parametrize("circuit", list(Circuit))
+@pytest.mark.parametrize("code", [300, 700])
+def test_a_disruption_teaches_nothing(circuit: Circuit, code: int) -> None:
+    before = replace(CLOSED, circuit=circuit, window=4, level=2, until=NOW + 9 if circuit is Circuit.OPEN else None)
+    status = learned(before, *(fail(n, code, disruption="DeletionByTaintManager") for n in range(1, 20)))
+    assert (status.circuit, status.level, status.window) == (circuit, 2, 4)
+    assert status.outcomes == {Class.DISRUPTED: 19}
+
+
+def test_deaths_without_a_reason_count_only_when_they_are_many() -> None:
+    assert learned(CLOSED, *(fail(number, 700) for number in range(1, 10))).circuit is Circuit.CLOSED
+    assert learned(CLOSED, *(fail(number, 700) for number in range(1, 11))).circuit is Circuit.OPEN
+
+
+def test_a_proof_multiplies_the_window_over_a_wave_up_to_its_maximum() -> None:
+    wave = [fail(number, 200, phase="Succeeded") for number in range(1, 5)]
+    assert learned(replace(CLOSED, window=4), *wave).window == 16
+    assert learned(replace(CLOSED, window=60), *wave).window == 64
+
+
+def test_a_startd_proves_itself_once() -> None:
+    running = fail(1, 700, phase="Running", ready=NOW - SPEC.proof_seconds, finished=None, message=None)
+    once = learned(CLOSED, running)
+    assert (once.window, once.proven) == (19, (1,))
+    assert learned(once, running).window == 19
+    assert learned(once, fail(1, 200, phase="Succeeded")).window == 19
+
+
+def test_a_proof_closes_the_circuit() -> None:
+    status = learned(replace(CLOSED, circuit=Circuit.HALF_OPEN, window=1, level=3), fail(1, 200))
+    assert (status.circuit, status.window) == (Circuit.CLOSED, SPEC.window_initial)
+
+
+def test_the_old_wave_does_not_decide_about_the_probe() -> None:
+    status = learned(replace(CLOSED, circuit=Circuit.HALF_OPEN, window=1, level=1, cut=10), fail(9, 300))
+    assert status.circuit is Circuit.HALF_OPEN
+    assert learned(status, fail(11, 300)).circuit is Circuit.OPEN
+
+
+def test_a_new_template_starts_afresh_and_leaves_the_old_startds_alone() -> None:
+    before = replace(CLOSED, circuit=Circuit.OPEN, until=NOW + 500, level=4, window=1)
+    old = fail(20, 300, phase="Running", finished=None, message=None)
+    decision = decide(Snapshot(name="s", spec=replace(SPEC, template="newer"), status=before, pods=(old,)), NOW, 0)
+    assert (decision.status.circuit, decision.status.level) == (Circuit.CLOSED, 0)
+    assert [type(action) for action in decision.actions] == [Create] * 3
+
+
+def test_retry_now_probes_at_once() -> None:
+    before = replace(CLOSED, circuit=Circuit.OPEN, until=NOW + 500, level=4, window=1)
+    decision = decide(Snapshot(name="s", spec=SPEC, status=before, retry=True), NOW, 0)
+    assert (decision.status.circuit, decision.status.level) == (Circuit.HALF_OPEN, 0)
+    assert decision.actions == (ClearRetry(), Create(sequence=21))
+
+
+def waiting(number: int, age: float) -> Pod:
+    return Pod(
+        name=f"s-{number}", uid=str(number), sequence=number, template="new", created=NOW - age, unschedulable=True
+    )
+
+
+def test_pods_that_fit_no_node_are_few_and_left_alone_while_young() -> None:
+    seen = tuple(waiting(number, PROVISION_SECONDS) for number in (1, 2, 3))
+    decision = decide(Snapshot(name="s", spec=SPEC, status=CLOSED, pods=seen), NOW, 0)
+    assert decision.actions == (Create(sequence=21),)
+
+
+def test_when_no_node_comes_one_pod_stays_to_tell_when_there_is_room() -> None:
+    seen = tuple(waiting(number, PROVISION_SECONDS + 1) for number in (1, 2, 3))
+    decision = decide(Snapshot(name="s", spec=SPEC, status=CLOSED, pods=seen), NOW, 0)
+    assert [(action.pod.sequence, action.reason) for action in decision.actions if isinstance(action, Stop)] == [
+        (2, Reason.CAPACITY),
+        (3, Reason.CAPACITY),
+    ]
+    assert made_by(decision) == 0
+    assert decision.status.state is State.THROTTLED
+    assert decision.status.circuit is Circuit.CLOSED
+
+
+@pytest.mark.parametrize(("invalid", "state"), [(False, State.THROTTLED), (True, State.INVALID)])
+def test_a_refusal_is_obeyed_until_it_ends(*, invalid: bool, state: State) -> None:
+    denial = Denial(message="exceeded quota: site", until=NOW + 5, invalid=invalid)
+    snapshot = Snapshot(name="s", spec=SPEC, status=CLOSED, denial=denial)
+    refused = decide(snapshot, NOW, 0)
+    assert (refused.actions, refused.status.state, refused.wake) == ((), state, NOW + 5)
+    assert "exceeded quota" in refused.status.message
+    assert made_by(decide(snapshot, NOW + 5, 0)) == 16
+
+
+def test_a_pod_that_was_reserved_before_a_crash_is_made_under_its_number() -> None:
+    decision = decide(Snapshot(name="s", spec=replace(SPEC, pods=2), status=replace(CLOSED, creating=(20,))), NOW, 0)
+    assert decision.actions == (Create(sequence=20), Create(sequence=21))
+
+
+def test_the_smallest_term_of_the_explanation_is_what_is_made() -> None:
+    decision = decide(Snapshot(name="s", spec=replace(SPEC, pods=7), status=CLOSED), NOW, 0)
+    assert min(decision.explanation, key=lambda term: term.allows).name == "pods"
+    assert made_by(decision) == 7
