@@ -26,11 +26,12 @@ SOURCES = (
     f"deb {MIRROR}/debian {SUITE}-updates main",
     f"deb {MIRROR}/debian-security {SUITE}-security main",
 )
-# As in the public slim image: no documentation, no translations.
+# As in the public slim image: no documentation, no translations. The options for apt and dpkg stay in the image.
 BOOTSTRAP = (
     "--variant=minbase",
     "--include=ca-certificates,tini",
     '--aptopt=Acquire::Languages "none"',
+    '--aptopt=Acquire::Retries "3"',
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/info/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
