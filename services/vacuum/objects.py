@@ -29,9 +29,10 @@ from services.vacuum.model import (
 STARTD = "startd"
 MIB = 1 << 20
 _SUFFIXES = {
-    "m": Decimal("0.001"),
-    **{name: Decimal(1000) ** power for power, name in enumerate(["", "k", "M", "G", "T", "P"])},
-    **{f"{name}i": Decimal(1024) ** power for power, name in enumerate("KMGTP", start=1)},
+    **{
+        name: Decimal(1000) ** power for power, name in enumerate(["n", "u", "m", "", "k", "M", "G", "T", "P", "E"], -3)
+    },
+    **{f"{name}i": Decimal(1024) ** power for power, name in enumerate("KMGTPE", start=1)},
 }
 # What each state means for the two conditions; a set that backs off is as ready as one that is full.
 _READY = {State.BLIND: "Unknown", State.INVALID: "False", State.DRAINING: "False"}

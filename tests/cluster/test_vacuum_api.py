@@ -198,7 +198,9 @@ def site(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]
 
 
 STAYS = "trap 'exit 0' TERM; while :; do /busybox sleep 1; done"
-WORKS = """printf '200 worked\\n{"v":1,"code":200,"reason":"Worked","jobsStarted":1}' > /dev/termination-log; /busybox sleep 1"""
+WORKS = (
+    """printf '200 worked\\n{"code":200,"reason":"Worked","jobsStarted":1}' > /dev/termination-log; /busybox sleep 1"""
+)
 FINDS_NOTHING = "printf '300 no work' > /dev/termination-log; exit 3"
 
 
