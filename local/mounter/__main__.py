@@ -1,0 +1,131 @@
+"""`python3 -m local.mounter` mounts and stays; with readiness, liveness or unmount it answers and ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+
+from local.mounter import mounts
+from local.mounter.mounts import Client
+from local.mounter.proxies import Proxies, Relay, parse
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0  # a mount that lived so long did not fail because of how it was started
+STOP_SECONDS = 5.0
+ASK_SECONDS = 3.0
+
+log = logging.getLogger("cvmfs")
+
+
+async def stay(client: Client) -> None:
+    """Keeps every repository mounted until SIGTERM or SIGINT; then takes the mounts off."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server, proxy = await Relay(Proxies(parse(client.proxies))).listen()
+    async with server:
+        keepers = [asyncio.create_task(_keep(client, name, proxy)) for name in client.repositories]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *keepers], return_when=asyncio.FIRST_COMPLETED)
+        for keeper in keepers:
+            keeper.cancel()
+        for outcome in await asyncio.gather(*keepers, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+async def _keep(client: Client, repository: str, proxy: str) -> None:
+    """Mounts one repository, and mounts it anew whenever its rclone ends."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        mounts.unmount(repository)
+        (mounts.ROOT / repository).mkdir(parents=True, exist_ok=True)
+        log.info("mounting %s from %s", repository, client.url(repository))
+        began = asyncio.get_running_loop().time()
+        process = await asyncio.create_subprocess_exec(
+            *mounts.command(client, repository), env=_environment(proxy), stdin=asyncio.subprocess.DEVNULL
+        )
+        try:
+            status = await process.wait()
+        finally:
+            mounts.unmount(repository)
+            if process.returncode is None:
+                await _end(process)
+        log.error("the mount of %s ended with %d", repository, status)
+        if asyncio.get_running_loop().time() - began > STEADY_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _environment(proxy: str) -> dict[str, str]:
+    """rclone's: the relay is its only way out."""
+    inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    return {**inherited, "HTTP_PROXY": proxy, "http_proxy": proxy}
+
+
+def readiness(client: Client) -> list[str]:
+    """What keeps the site's jobs from reading their software, a sentence for each repository."""
+    return [
+        f"{trouble}; {_server_says(client, name)}"
+        for name in client.repositories
+        if (trouble := mounts.look(name)) is not None
+    ]
+
+
+def _server_says(client: Client, repository: str) -> str:
+    """What the first proxy answers for the repository's top directory: the mount itself knows only `I/O error`."""
+    url = client.url(repository)
+    host, port = parse(client.proxies)[0][0]
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": f"http://{host}:{port}"}))
+    try:
+        with opener.open(url, timeout=ASK_SECONDS) as answer:
+            return f"{url} answers {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"{url} answers {error.code} {error.reason}"
+    except OSError as error:
+        return f"{url} through {host}:{port}: {error}"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 well, 1 not, 2 asked wrongly."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        client = Client.read(os.environ)
+        parse(client.proxies)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    match arguments:
+        case []:
+            asyncio.run(stay(client))
+            return 0
+        case ["unmount"]:
+            for name in client.repositories:
+                mounts.unmount(name)
+            return 0
+        case ["readiness"]:
+            troubles = readiness(client)
+        case ["liveness"]:
+            troubles = [trouble for name in client.repositories if (trouble := mounts.dead(name)) is not None]
+        case _:
+            print("one of: readiness, liveness, unmount, or nothing", file=sys.stderr)
+            return 2
+    print("\n".join(troubles) or "ok")
+    return 1 if troubles else 0
+
+
+sys.exit(main(sys.argv[1:]))
