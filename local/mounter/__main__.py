@@ -87,17 +87,19 @@ def readiness(client: Client) -> list[str]:
 
 
 def _server_says(client: Client, repository: str) -> str:
-    """What the first proxy answers for the repository's top directory: the mount itself knows only `I/O error`."""
+    """What the repository's server answers through the first proxy that does: the mount itself says `I/O error`."""
     url = client.url(repository)
-    host, port = parse(client.proxies)[0][0]
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": f"http://{host}:{port}"}))
-    try:
-        with opener.open(url, timeout=ASK_SECONDS) as answer:
-            return f"{url} answers {answer.status}"
-    except urllib.error.HTTPError as error:
-        return f"{url} answers {error.code} {error.reason}"
-    except OSError as error:
-        return f"{url} through {host}:{port}: {error}"
+    trouble = ""
+    for host, port in (address for group in parse(client.proxies) for address in group):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": f"http://{host}:{port}"}))
+        try:
+            with opener.open(url, timeout=ASK_SECONDS) as answer:
+                return f"{url} answers {answer.status}"
+        except urllib.error.HTTPError as error:
+            return f"{url} answers {error.code} {error.reason}"
+        except OSError as error:
+            trouble = f"no proxy answers, the last one being {host}:{port} ({error})"
+    return trouble
 
 
 def main(arguments: list[str]) -> int:
