@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local import commands
-from local.paths import CHECKOUT, cache_dir
+from local.paths import CHECKOUT, cache_dir, state_dir
 from local.progress import Progress
 from local.refusal import Refusal
 
@@ -86,10 +86,17 @@ class Tool:
 
     def on_path(self) -> Path | None:
         """The user's own program, when there is one as good as ours."""
-        found = shutil.which(self.name) if self.acceptable is not None else None
+        found = shutil.which(self.name, path=foreign_path()) if self.acceptable is not None else None
         if found is None or self.acceptable is None or not self.acceptable(Path(found), self.version):
             return None
         return Path(found)
+
+
+def foreign_path() -> str:
+    """PATH without our own directories, which `make env` may have put there."""
+    entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    ours = (cache_dir(), state_dir())
+    return os.pathsep.join(entry for entry in entries if not any(Path(entry).is_relative_to(place) for place in ours))
 
 
 def required(go_mod: Path, module: str) -> str:
@@ -214,7 +221,7 @@ def ensure(progress: Progress, names: Iterable[str]) -> Path:
         if tool.on_path() is not None or (tool.name == PROVIDER and engine and _official_provider(engine, progress)):
             continue
         directory = build(tool, progress)
-        built |= {program: directory / program for program in (*tool.programs, *(file.name for file in tool.files))}
+        built |= {path.name: path for path in directory.iterdir() if os.access(path, os.X_OK)}
     if PROVIDER in built:
         _install_provider(built.pop(PROVIDER))
     return _together(built)

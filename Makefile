@@ -1,0 +1,90 @@
+# One entry for people and CI. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCAL := $(BIN)/python -m local
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-annotate
+
+# KUBECONFIG counts only when it is written on make's command line: a variable that merely is in the shell's
+# environment must never make `make up` deploy into the cluster that somebody happened to look at last.
+CLUSTER :=
+ifeq ($(origin KUBECONFIG),command line)
+CLUSTER += --kubeconfig "$(KUBECONFIG)"
+endif
+ifdef CONTEXT
+CLUSTER += --context "$(CONTEXT)"
+endif
+ifdef PUSH
+CLUSTER += --push "$(PUSH)"
+endif
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: $(VENV) ## bring up the dev site on this machine, or on KUBECONFIG=… CONTEXT=… PUSH=<registry>
+	@$(LOCAL) up $(CLUSTER)
+
+.PHONY: demo
+demo: $(VENV) ## run a batch of Monte Carlo jobs on the site and draw the merged result
+	@$(LOCAL) demo
+
+.PHONY: status
+status: $(VENV) ## one screen: what runs, what waits, what backs off and why
+	@$(LOCAL) status
+
+.PHONY: env
+env: $(VENV) ## print the environment in which pulumi and kubectl work: eval "$$(make -s env)"
+	@$(LOCAL) env
+
+.PHONY: images
+images: $(VENV) ## build the images; PUSH=<registry> publishes them and prints the stack's images: block
+	@$(LOCAL) images $(if $(PUSH),--push "$(PUSH)")
+
+.PHONY: down
+down: $(VENV) ## take the site down and undo every change to this machine (caches stay)
+	@$(LOCAL) down
+
+.PHONY: test
+test: lint test-fast test-engine test-cluster ## everything, as CI runs it
+
+.PHONY: test-fast
+test-fast: $(VENV) ## tests that need nothing but Python
+	$(BIN)/pytest -m fast
+
+.PHONY: test-engine
+test-engine: $(VENV) ## tests that need the Pulumi engine (built once where it is missing)
+	$(BIN)/pytest -m engine
+
+.PHONY: test-cluster
+test-cluster: $(VENV) ## tests on the real node: needs root; takes the machine's dev site up and down
+	$(BIN)/pytest -m cluster
+
+.PHONY: lint
+lint: $(VENV) ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+
+.PHONY: lock
+lock: $(VENV) ## write the lock files anew from pyproject.toml
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra dev -o requirements/dev.txt
+	$(COMPILE) --python-version 3.11 pyproject.toml -c requirements/dev.txt -o requirements.txt
+	$(COMPILE) --python-version 3.11 pyproject.toml --extra clouds -c requirements/dev.txt -o requirements/clouds.txt
+
+.PHONY: clean
+clean: ## forget caches: the next `make up` builds everything again
+	rm -rf $(VENV) "$${XDG_CACHE_HOME:-$$HOME/.cache}/atlas-sites"
+
+# The stamp is named after the lock file's content, so that a changed lock is installed and an unchanged one is not.
+LOCK_SUM := $(shell sha256sum requirements/dev.txt | cut -c1-16)
+$(VENV): $(VENV)/.installed-$(LOCK_SUM)
+$(VENV)/.installed-$(LOCK_SUM):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: Python 3.11 or later is needed, and $(PYTHON) is not: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@echo "installing the locked Python packages" >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@rm -f $(VENV)/.installed-* && touch $@

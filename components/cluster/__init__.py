@@ -1,0 +1,1 @@
+"""Where a site runs: one module for each kind of cluster, all with the same public outputs."""

@@ -1,0 +1,169 @@
+"""The software repositories of the experiment, mounted once on each node for all pods of the site.
+
+The mounts appear in a directory of the node; a pod sees them, also those that appear later, if it mounts that directory
+itself (not one repository in it) with propagation HostToContainer. In mode `host` the node mounts /cvmfs by its own
+means and nothing is deployed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pulumi
+from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components.labels import labels, selector
+
+# Below /var, since the root directory cannot be written on some clouds' nodes (Container-Optimized OS).
+MOUNTS = "/var/cvmfs"
+CACHE = "/var/cvmfs-cache"
+HOST_MOUNTS = "/cvmfs"  # mode host: where a node's own client mounts
+SCRIPTS = "/usr/bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvmfsArgs:
+    """What is mounted and through which proxies.
+
+    Attributes:
+        site: the site's name.
+        namespace: the privileged one.
+        image: CERN's service image, or another that obeys the same variables and has the same scripts.
+        mode: `daemonset` mounts by a pod on each node; `host` deploys nothing.
+        repositories: full names.
+        proxies: in the syntax of CVMFS_HTTP_PROXY.
+        server_url: where the repositories come from, with @fqrn@ for the name; the image's own servers by default.
+        quota_mib: of the cache on each node.
+    """
+
+    site: str
+    namespace: pulumi.Input[str]
+    image: str
+    mode: Literal["daemonset", "host"]
+    repositories: Sequence[str]
+    proxies: str
+    server_url: str | None = None
+    quota_mib: int
+
+
+class Cvmfs(pulumi.ComponentResource):
+    """Repositories under one directory of each node.
+
+    Attributes:
+        host_path: that directory.
+    """
+
+    host_path: str
+
+    def __init__(self, name: str, args: CvmfsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("atlas-sites:index:Cvmfs", name, None, opts)
+        if args.mode == "host":
+            self.host_path = HOST_MOUNTS
+        else:
+            self.host_path = MOUNTS
+            _mounter(name, args, pulumi.ResourceOptions(parent=self))
+        self.register_outputs({"hostPath": self.host_path, "repositories": list(args.repositories)})
+
+
+def environment(args: CvmfsArgs) -> dict[str, str]:
+    """The client's configuration; every CVMFS_ variable reaches it."""
+    variables = {
+        "CVMFS_REPOSITORIES": ",".join(args.repositories),
+        "CVMFS_HTTP_PROXY": args.proxies,
+        # Each object lives on one squid, and a dead squid's share goes to the others.
+        "CVMFS_PROXY_SHARD": "yes",
+        "CVMFS_QUOTA_LIMIT": str(args.quota_mib),
+    }
+    if args.server_url is not None:
+        variables["CVMFS_SERVER_URL"] = args.server_url
+    return variables
+
+
+def _mounter(name: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> None:
+    account = core.ServiceAccount(
+        f"{name}-account",
+        metadata=meta.ObjectMetaArgs(name="cvmfs", namespace=args.namespace, labels=labels(args.site, "cvmfs")),
+        automount_service_account_token=False,
+        opts=own,
+    )
+    apps.DaemonSet(
+        f"{name}-mounter",
+        metadata=meta.ObjectMetaArgs(
+            name="cvmfs",
+            namespace=args.namespace,
+            labels=labels(args.site, "cvmfs"),
+            # With OnDelete an update waits for pods that nobody deletes, until the engine gives up.
+            annotations={"pulumi.com/skipAwait": "true"},
+        ),
+        spec=apps.DaemonSetSpecArgs(
+            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, "cvmfs")),
+            # A restart breaks the open files of every job on the node, so an update waits for the node to be replaced.
+            update_strategy=apps.DaemonSetUpdateStrategyArgs(type="OnDelete"),
+            template=core.PodTemplateSpecArgs(
+                metadata=meta.ObjectMetaArgs(labels=labels(args.site, "cvmfs")),
+                spec=core.PodSpecArgs(
+                    service_account_name=account.metadata.name,
+                    automount_service_account_token=False,
+                    priority_class_name="system-node-critical",
+                    tolerations=[core.TolerationArgs(operator="Exists")],
+                    termination_grace_period_seconds=60,
+                    containers=[_client(args)],
+                    volumes=[
+                        _directory("mounts", MOUNTS),
+                        _directory("cache", CACHE),
+                        core.VolumeArgs(
+                            name="fuse", host_path=core.HostPathVolumeSourceArgs(path="/dev/fuse", type="CharDevice")
+                        ),
+                    ],
+                ),
+            ),
+        ),
+        opts=own,
+    )
+
+
+def _client(args: CvmfsArgs) -> core.ContainerArgs:
+    return core.ContainerArgs(
+        name="cvmfs",
+        image=args.image,
+        env=[core.EnvVarArgs(name=key, value=value) for key, value in environment(args).items()],
+        # The mounts of a container reach its node only from a privileged one.
+        security_context=core.SecurityContextArgs(privileged=True),
+        # Generous: when the client is killed for memory, every job on the node loses its software.
+        resources=core.ResourceRequirementsArgs(
+            requests={"cpu": "50m", "memory": "128Mi"}, limits={"cpu": "2", "memory": "2Gi"}
+        ),
+        volume_mounts=[
+            core.VolumeMountArgs(name="mounts", mount_path="/cvmfs", mount_propagation="Bidirectional"),
+            core.VolumeMountArgs(name="cache", mount_path="/var/lib/cvmfs"),
+            core.VolumeMountArgs(name="fuse", mount_path="/dev/fuse"),
+        ],
+        readiness_probe=_script("readiness", period=10),
+        liveness_probe=_script("liveness", period=30),
+        startup_probe=core.ProbeArgs(
+            exec_=core.ExecActionArgs(command=[f"{SCRIPTS}/check_cvmfs.sh", "readiness"]),
+            period_seconds=2,
+            timeout_seconds=10,
+            failure_threshold=90,
+        ),
+        lifecycle=core.LifecycleArgs(
+            pre_stop=core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=[f"{SCRIPTS}/terminate.sh"]))
+        ),
+    )
+
+
+def _script(what: str, *, period: int) -> core.ProbeArgs:
+    return core.ProbeArgs(
+        exec_=core.ExecActionArgs(command=[f"{SCRIPTS}/check_cvmfs.sh", what]),
+        period_seconds=period,
+        timeout_seconds=10,
+        failure_threshold=3,
+    )
+
+
+def _directory(name: str, path: str) -> core.VolumeArgs:
+    return core.VolumeArgs(
+        name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type="DirectoryOrCreate")
+    )

@@ -1,0 +1,55 @@
+"""What the pods of all components have in common, as pure builders."""
+
+from pulumi_kubernetes.core import v1 as core
+
+HTTP_PORT = 8080  # where a service tells its health
+SERVICE_UID = 1000
+
+
+def unprivileged() -> core.SecurityContextArgs:
+    """A container that can gain nothing beyond what it starts with."""
+    return core.SecurityContextArgs(
+        allow_privilege_escalation=False,
+        read_only_root_filesystem=True,
+        capabilities=core.CapabilitiesArgs(drop=["ALL"]),
+    )
+
+
+def running_as(uid: int) -> core.PodSecurityContextArgs:
+    """A pod whose processes and volumes belong to one ordinary user."""
+    return core.PodSecurityContextArgs(
+        run_as_non_root=True,
+        run_as_user=uid,
+        run_as_group=uid,
+        fs_group=uid,
+        seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
+    )
+
+
+def resources(*, cores: str, most_cores: str, memory: str) -> core.ResourceRequirementsArgs:
+    """Requests and limits; memory is never promised twice."""
+    return core.ResourceRequirementsArgs(
+        requests={"cpu": cores, "memory": memory}, limits={"cpu": most_cores, "memory": memory}
+    )
+
+
+def from_field(name: str, path: str) -> core.EnvVarArgs:
+    """An environment variable that holds a field of the pod itself."""
+    return core.EnvVarArgs(
+        name=name, value_from=core.EnvVarSourceArgs(field_ref=core.ObjectFieldSelectorArgs(field_path=path))
+    )
+
+
+def http_probe(path: str, *, period: int, failures: int) -> core.ProbeArgs:
+    """A probe of a service's own account of its health."""
+    return core.ProbeArgs(
+        http_get=core.HTTPGetActionArgs(path=path, port=HTTP_PORT),
+        period_seconds=period,
+        timeout_seconds=5,
+        failure_threshold=failures,
+    )
+
+
+def scratch(name: str, size: str) -> core.VolumeArgs:
+    """An empty directory that cannot fill the node."""
+    return core.VolumeArgs(name=name, empty_dir=core.EmptyDirVolumeSourceArgs(size_limit=size))
