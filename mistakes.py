@@ -1,36 +1,69 @@
-"""Says in one sentence what is wrong with one value of a stack file: the path of its key, the value, what is allowed."""
+"""Says in one sentence what is wrong with a value of a stack file: the path of its key, the value, what is allowed."""
 
 import difflib
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 UNITS = {"Mib": "MiB", "Seconds": "seconds", "Hours": "hours"}
 SHOWN_CHARACTERS = 60
 NEVER_SHOWN = ("key",)  # a private key must not reach a terminal or a CI log, not even a wrong one
+BLOCK, LIST, WHOLE = "a block of keys", "a list", "a whole number"
+# What is allowed, for each of pydantic's kinds of mistake; the words in braces come from its own account.
+ALLOWED = {
+    "model_type": BLOCK,
+    "dict_type": BLOCK,
+    "tuple_type": LIST,
+    "list_type": LIST,
+    "too_short": "at least {min_length} entry",
+    "string_type": "text",
+    "int_type": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": "a number",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+}
 
 
-def sentence(root: str, model: type[BaseModel], details: ErrorDetails) -> str:
-    """The sentence for one mistake that pydantic found.
+def sentences(root: str, model: type[BaseModel], error: ValidationError) -> list[str]:
+    """One sentence for each mistake that pydantic found.
 
     Args:
         root: the configuration key that the value was read from.
         model: what the value, or each item of the list that it is, should be.
-        details: pydantic's account of it.
+        error: pydantic's account of them.
     """
+    return [sentence(root, model, details) for details in error.errors() if not _consequence(details)]
+
+
+def _consequence(details: ErrorDetails) -> bool:
+    """Whether a list is only short because wrong entries were left out, of which there are sentences already."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
+def sentence(root: str, model: type[BaseModel], details: ErrorDetails) -> str:
+    """The sentence for one mistake."""
     location = details["loc"]
     path = root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     match details["type"]:
+        case "json_invalid":
+            return f"{path} is text that is neither a list nor a block of keys; Pulumi.dev.yaml shows its form."
         case "missing":
-            return f"{path} is missing{_reading(str(location[-1]))}."
+            unit = _unit(location)
+            return f"{path} is missing{f': give it in {unit}' if unit else ''}."
         case "extra_forbidden":
             return f"{path} is not a key: {_right_keys(str(location[-1]), keys(model, location[:-1]))}."
         case "not_allowed":
-            return f"{path} is {_shown(location, details['input'])}; allowed: {details['msg']}."
-    rule = details["msg"].removeprefix("Input should ").removeprefix("be ")
-    return f"{path} is {_shown(location, details['input'])}; it must be {rule}{_unit(location)}."
+            allowed = details["msg"]
+        case kind:
+            allowed = ALLOWED[kind].format(**details.get("ctx", {})) if kind in ALLOWED else details["msg"]
+    unit = _unit(location)
+    if unit:
+        allowed += f" of {unit}" if allowed == WHOLE else f" {unit}"
+    return f"{path} is {_shown(location, details['input'])}; allowed: {allowed}."
 
 
 def keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -60,19 +93,22 @@ def _right_keys(wrong: str, right: list[str]) -> str:
 
 
 def _shown(location: tuple[int | str, ...], value: object) -> str:
-    if location and location[-1] in NEVER_SHOWN:
-        return "not shown here"
-    if isinstance(value, dict):
-        return "a block of keys"
+    match value:
+        case str() if (location and location[-1] in NEVER_SHOWN) or "PRIVATE KEY" in value or "\n" in value:
+            return "text that is not shown here"
+        case dict():
+            return BLOCK
+        case list():
+            return LIST if value else "an empty list"
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _unit(location: tuple[int | str, ...]) -> str:
+def _unit(location: tuple[int | str, ...]) -> str | None:
+    """The unit that the end of a key promises."""
     name = next((part for part in reversed(location) if isinstance(part, str)), "")
-    return _reading(name)
-
-
-def _reading(name: str) -> str:
-    """The unit that the end of a key promises, with the word before it."""
-    return next((f", in {unit}" for suffix, unit in UNITS.items() if name.endswith(suffix)), "")
+    return next((unit for suffix, unit in UNITS.items() if name.endswith(suffix)), None)

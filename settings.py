@@ -36,6 +36,8 @@ IMAGE_NAMES = ("startd", "squid", "services", "cvmfs")
 KEEPALIVE_MAX_SECONDS = 200
 # A pilot refuses to start on a proxy with fewer hours left, so one that is about to be refreshed must have more.
 PILOT_FLOOR_HOURS = 72
+# Where the clouds' metadata servers are, which hand out credentials.
+LINK_LOCAL = ("169.254.0.0/16", "fe80::/10")
 # squid's index of its disk cache: 14 MiB of memory for each GiB on 64-bit machines.
 SQUID_INDEX_MIB_PER_GIB = 14
 
@@ -57,26 +59,49 @@ def _like(pattern: str, words: str) -> AfterValidator:
 
 def _is_network(text: str) -> bool:
     try:
-        ipaddress.ip_network(text)
+        return ipaddress.ip_network(text).prefixlen > 0
     except ValueError:
         return False
-    return True
 
 
-def _pem_key(value: SecretStr) -> SecretStr:
-    if re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", value.get_secret_value()) is None:
-        raise PydanticCustomError("not_allowed", "a private key in PEM form", {})
+def _is_pool_network(text: str) -> bool:
+    return _is_network(text) and not any(_overlap(text, closed) for closed in LINK_LOCAL)
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = ipaddress.ip_network(one), ipaddress.ip_network(other)
+    return first.version == second.version and first.overlaps(second)
+
+
+def _is_host_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return (
+        re.fullmatch(_HOST, host) is not None
+        and re.fullmatch("[1-9][0-9]{0,4}", port) is not None
+        and int(port) < 2**16
+    )
+
+
+def _is_certificates(text: str) -> bool:
+    return re.fullmatch(rf"\s*({_CERTIFICATE}\s*)+", text) is not None
+
+
+def _private_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", text) is None or "ENCRYPTED" in text:
+        raise PydanticCustomError("not_allowed", "a private key in PEM form, without a passphrase", {})
     return value
 
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = rf"{_LABEL}(\.{_LABEL})*"
+_CERTIFICATE = r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
 
 SiteName = Annotated[str, _allowed(naming.is_site_name, naming.SITE_NAME_ALLOWED)]
 ObjectName = Annotated[str, _like(_HOST, "the name of a Kubernetes object")]
 AtlasSite = Annotated[str, _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, '_', '.' and '-', at most 64")]
 Word = Annotated[str, _like(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, '_', '.' and '-'")]
-HostPort = Annotated[str, _like(rf"{_HOST}:[1-9][0-9]{{0,4}}", "a host name and a port, as in pool.example.org:9618")]
+HostPort = Annotated[str, _allowed(_is_host_port, "a lower-case host name and a port, as in pool.example.org:9618")]
 Destination = Annotated[
     str, _like(rf"\.?{_HOST}", "a host name without port, or one with a leading dot for all hosts of a domain")
 ]
@@ -84,9 +109,15 @@ Repository = Annotated[
     str, _like(rf"{_LABEL}(\.{_LABEL})+", "the full name of a CVMFS repository, as in atlas.cern.ch")
 ]
 Url = Annotated[str, _like(r"https?://[^\s|;]+", "an http:// or https:// address")]
-Network = Annotated[str, _allowed(_is_network, "a network in CIDR form, as in 192.0.2.0/24")]
-Pem = Annotated[str, _like(r"(?s)\s*-----BEGIN [A-Z ]+-----.*-----END [A-Z ]+-----\s*", "text in PEM form")]
-_SECRET_PEM = AfterValidator(_pem_key)
+Network = Annotated[str, _allowed(_is_network, "a network in CIDR form, as in 192.0.2.0/24, but not all networks")]
+PoolNetwork = Annotated[
+    str,
+    _allowed(_is_pool_network, "a network in CIDR form, as in 192.0.2.0/24, without the clouds' metadata servers"),
+]
+# Nothing else, above all no key: these reach a ConfigMap and the state in clear.
+Certificates = Annotated[str, _allowed(_is_certificates, "certificates in PEM form, and nothing else")]
+FilePath = Annotated[str, _like(r"[^\x00-\x1f]{1,1024}", "the path of a file")]
+PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
 Registry = Annotated[str, _like(rf"{_HOST}(:[0-9]+)?(/[a-z0-9._-]+)*", "a registry and path, as in ghcr.io/example")]
 Digest = Annotated[
     str, _like(r"sha256:[0-9a-f]{64}", "a digest, sha256: and 64 hexadecimal digits; a tag can be moved")
@@ -118,7 +149,7 @@ class _Closed(BaseModel):
 class CertificateAuthority(_Closed):
     """Who signed the pool's host certificates: PEM text, or the key `ca.pem` of a ConfigMap in the site's cluster."""
 
-    pem: Pem | None = None
+    pem: Certificates | None = None
     config_map: ObjectName | None = None
     namespace: ObjectName | None = None
 
@@ -130,7 +161,7 @@ class Pool(_Closed):
     trust_domain: Word
     certificate_authority: CertificateAuthority | None = None
     # Private networks that startds must reach for the pool; all other private addresses are closed to them.
-    networks: tuple[Network, ...] = ()
+    networks: tuple[PoolNetwork, ...] = ()
 
 
 class HostCertificate(_Closed):
@@ -138,8 +169,8 @@ class HostCertificate(_Closed):
 
     secret: ObjectName | None = None
     namespace: ObjectName | None = None
-    certificate: Pem | None = None
-    key: Annotated[SecretStr, _SECRET_PEM] | None = None
+    certificate: Certificates | None = None
+    key: PrivateKey | None = None
 
 
 class Token(_Closed):
@@ -204,7 +235,7 @@ class Startds(_Closed):
 
     limits: Limits
     cores: Annotated[int, Field(ge=1, le=256)] = 1
-    requested_cores: Annotated[float, Field(gt=0, le=256)] | None = None
+    requested_cores: Annotated[float, Field(ge=0.01, le=256)] | None = None
     memory_mib: Annotated[int, Field(ge=256)] = 2048
     disk_mib: Annotated[int, Field(ge=512)] = 20 * 1024
     start_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
@@ -219,7 +250,7 @@ class ExistingSite(_Closed):
 
     name: SiteName
     kind: Annotated[Literal["existing"], BeforeValidator(_known_kind)]
-    kubeconfig: str | None = None
+    kubeconfig: FilePath | None = None
     context: str | None = None
     atlas_site: AtlasSite
     pool: Pool
@@ -284,12 +315,18 @@ def load() -> Settings:
 def _images(raw: str | None, stack: str) -> tuple[Images | None, list[str]]:
     if raw is None:
         return None, [
-            "images is missing: write `images: local` in stack dev, elsewhere the block that `make images PUSH=<registry>` prints."
+            (
+                "images is missing: write `images: local` in stack dev, "
+                "elsewhere the block that `make images PUSH=<registry>` prints."
+            )
         ]
     if raw == "local":
         if stack != DEV_STACK:
             return None, [
-                f"images is local, which only stack {DEV_STACK} may use: publish them with `make images PUSH=<registry>` and paste the block it prints."
+                (
+                    f"images is local, which only stack {DEV_STACK} may use: "
+                    "publish them with `make images PUSH=<registry>` and paste the block it prints."
+                )
             ]
         return _built_images()
     if not raw.startswith("{"):
@@ -338,7 +375,10 @@ def contradictions(sites: Sequence[Site], *, secret: bool) -> Iterator[str]:
         if site.name in {other.name for other in earlier}:
             yield f"{path}.name is {site.name!r} again: each site needs a name of its own"
         if (site.kubeconfig, site.context) in {(other.kubeconfig, other.context) for other in earlier}:
-            yield f"{path} is on the same cluster as an earlier site: give each its own kubeconfig or context, one site fills one cluster"
+            yield (
+                f"{path} is on the same cluster as an earlier site: "
+                "give each its own kubeconfig or context, one site fills one cluster"
+            )
         yield from (f"{path}.{sentence}" for sentence in _site_contradictions(site, secret=secret))
 
 
@@ -351,30 +391,52 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         if mixed or not (referenced or authority.pem):
             yield "pool.certificateAuthority must be either pem, or configMap and namespace"
     squid = site.squid
+    yield from _needless_destinations(squid.destinations)
     index_mib = squid.cache_mib * SQUID_INDEX_MIB_PER_GIB // 1024
     if index_mib > squid.memory_mib // 4:
         yield (
-            f"squid.memoryMib is {squid.memory_mib}: the index of a cache of {squid.cache_mib} MiB takes {index_mib} MiB, "
-            f"so allow at least {4 * index_mib}, or lower cacheMib"
+            f"squid.memoryMib is {squid.memory_mib}: the index of a cache of {squid.cache_mib} MiB takes "
+            f"{index_mib} MiB, so allow at least {4 * index_mib}, or lower cacheMib"
         )
     if site.cvmfs.mode == "host" and site.cvmfs.server_url is not None:
-        yield "cvmfs.serverUrl says where the DaemonSet mounts from: leave it out with mode host, where the node's own client decides"
+        yield (
+            "cvmfs.serverUrl says where the DaemonSet mounts from: "
+            "leave it out with mode host, where the node's own client decides"
+        )
     startds = site.startds
     for key, one, all_together in (
         ("cores", startds.cores, startds.limits.cores),
         ("memoryMib", startds.memory_mib, startds.limits.memory_mib),
     ):
         if one > all_together:
-            yield f"startds.{key} is {one}: not one startd fits into startds.limits.{key}, {all_together}; lower the first or raise the second"
+            yield (
+                f"startds.{key} is {one}: not one startd fits into startds.limits.{key}, {all_together}; "
+                "lower the first or raise the second"
+            )
     if startds.requested_cores is not None and startds.requested_cores > startds.cores:
-        yield f"startds.requestedCores is {startds.requested_cores}: a startd cannot request more than its cores, {startds.cores}"
+        yield (
+            f"startds.requestedCores is {startds.requested_cores}: "
+            f"a startd cannot request more than its cores, {startds.cores}"
+        )
     if startds.window.initial > startds.window.maximum:
-        yield f"startds.window.initial is {startds.window.initial}: it must not exceed startds.window.maximum, {startds.window.maximum}"
+        yield (
+            f"startds.window.initial is {startds.window.initial}: "
+            f"it must not exceed startds.window.maximum, {startds.window.maximum}"
+        )
     if startds.backoff.base_seconds > startds.backoff.cap_seconds:
         yield (
             f"startds.backoff.baseSeconds is {startds.backoff.base_seconds}: "
             f"it must not exceed startds.backoff.capSeconds, {startds.backoff.cap_seconds}"
         )
+
+
+def _needless_destinations(destinations: Sequence[str]) -> Iterator[str]:
+    """A destination that another one includes: where it comes first, squid takes the list for a mistake and ends."""
+    for index, one in enumerate(destinations):
+        for other in (*destinations[:index], *(each for each in destinations[index + 1 :] if each != one)):
+            if other == one or (other.startswith(".") and f".{one.removeprefix('.')}".endswith(other)):
+                yield f"squid.destinations[{index}] is {one!r}, which {other!r} includes already: leave it out"
+                break
 
 
 def _credential_contradictions(credentials: Credentials, *, secret: bool) -> Iterator[str]:
@@ -391,8 +453,9 @@ def _credential_contradictions(credentials: Credentials, *, secret: bool) -> Ite
     left = credentials.proxy_hours - credentials.refresh_hours
     if left < PILOT_FLOOR_HOURS:
         yield (
-            f"credentials.refreshHours is {credentials.refresh_hours}: a proxy of {credentials.proxy_hours} hours would fall to {left} "
-            f"before it is renewed, below the {PILOT_FLOOR_HOURS} that a pilot asks for; allowed: at most {credentials.proxy_hours - PILOT_FLOOR_HOURS}"
+            f"credentials.refreshHours is {credentials.refresh_hours}: a proxy of {credentials.proxy_hours} hours "
+            f"would fall to {left} before it is renewed, below the {PILOT_FLOOR_HOURS} that a pilot asks for; "
+            f"allowed: at most {credentials.proxy_hours - PILOT_FLOOR_HOURS}"
         )
 
 
@@ -404,4 +467,4 @@ def _parsed(adapter: TypeAdapter[Value], model: type[BaseModel], raw: str, root:
     try:
         return adapter.validate_json(raw), []
     except ValidationError as error:
-        return None, [mistakes.sentence(root, model, details) for details in error.errors()]
+        return None, mistakes.sentences(root, model, error)

@@ -2,7 +2,10 @@
 
 The mounts appear in a directory of the node; a pod sees them, also those that appear later, if it mounts that directory
 itself (not one repository in it) with propagation HostToContainer. In mode `host` the node mounts /cvmfs by its own
-means and nothing is deployed.
+means and no pod is deployed.
+
+Startds get that directory by a claim: their namespace admits no volume that names a path of the node, and what a claim
+stands for is decided here, not in a pod.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
+from components import naming
 from components.labels import labels, selector
 
 # Below /var, since the root directory cannot be written on some clouds' nodes (Container-Optimized OS).
@@ -21,6 +25,7 @@ MOUNTS = "/var/cvmfs"
 CACHE = "/var/cvmfs-cache"
 HOST_MOUNTS = "/cvmfs"  # mode host: where a node's own client mounts
 SCRIPTS = "/usr/bin"
+CLAIM = "cvmfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class CvmfsArgs:
     Attributes:
         site: the site's name.
         namespace: the privileged one.
+        consumers: the namespace whose pods may mount the repositories.
         image: CERN's service image, or another that obeys the same variables and has the same scripts.
         mode: `daemonset` mounts by a pod on each node; `host` deploys nothing.
         repositories: full names.
@@ -40,6 +46,7 @@ class CvmfsArgs:
 
     site: str
     namespace: pulumi.Input[str]
+    consumers: pulumi.Input[str]
     image: str
     mode: Literal["daemonset", "host"]
     repositories: Sequence[str]
@@ -53,18 +60,22 @@ class Cvmfs(pulumi.ComponentResource):
 
     Attributes:
         host_path: that directory.
+        claim: to mount it by, in the namespace of the consumers; the claim's name, known once it is bound.
     """
 
     host_path: str
+    claim: pulumi.Output[str]
 
     def __init__(self, name: str, args: CvmfsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Cvmfs", name, None, opts)
-        if args.mode == "host":
-            self.host_path = HOST_MOUNTS
-        else:
-            self.host_path = MOUNTS
-            _mounter(name, args, pulumi.ResourceOptions(parent=self))
-        self.register_outputs({"hostPath": self.host_path, "repositories": list(args.repositories)})
+        own = pulumi.ResourceOptions(parent=self)
+        self.host_path = HOST_MOUNTS if args.mode == "host" else MOUNTS
+        if args.mode == "daemonset":
+            _mounter(name, args, own)
+        self.claim = _claim(name, self.host_path, args, own)
+        self.register_outputs(
+            {"hostPath": self.host_path, "claim": self.claim, "repositories": list(args.repositories)}
+        )
 
 
 def environment(args: CvmfsArgs) -> dict[str, str]:
@@ -124,6 +135,37 @@ def _mounter(name: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> None:
     )
 
 
+def _claim(name: str, host_path: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """A claim and a volume over the directory, each of which names the other, so that neither can be taken."""
+    # Sizes are asked for by the API and mean nothing for a directory of the node.
+    size, modes = {"storage": "1Mi"}, ["ReadOnlyMany"]
+    volume = core.PersistentVolume(
+        f"{name}-volume",
+        metadata=meta.ObjectMetaArgs(name=naming.cvmfs_volume(args.site), labels=labels(args.site, "cvmfs")),
+        spec=core.PersistentVolumeSpecArgs(
+            capacity=size,
+            access_modes=modes,
+            storage_class_name="",
+            persistent_volume_reclaim_policy="Retain",
+            host_path=core.HostPathVolumeSourceArgs(path=host_path, type="DirectoryOrCreate"),
+            claim_ref=core.ObjectReferenceArgs(name=CLAIM, namespace=args.consumers),
+        ),
+        opts=own,
+    )
+    claim = core.PersistentVolumeClaim(
+        f"{name}-claim",
+        metadata=meta.ObjectMetaArgs(name=CLAIM, namespace=args.consumers, labels=labels(args.site, "cvmfs")),
+        spec=core.PersistentVolumeClaimSpecArgs(
+            access_modes=modes,
+            storage_class_name="",
+            volume_name=volume.metadata.name,
+            resources=core.VolumeResourceRequirementsArgs(requests=size),
+        ),
+        opts=own,
+    )
+    return claim.metadata.apply(lambda metadata: str(metadata.name))
+
+
 def _client(args: CvmfsArgs) -> core.ContainerArgs:
     return core.ContainerArgs(
         name="cvmfs",
@@ -164,6 +206,4 @@ def _script(what: str, *, period: int) -> core.ProbeArgs:
 
 
 def _directory(name: str, path: str) -> core.VolumeArgs:
-    return core.VolumeArgs(
-        name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type="DirectoryOrCreate")
-    )
+    return core.VolumeArgs(name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type="DirectoryOrCreate"))

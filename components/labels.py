@@ -6,7 +6,7 @@ INSTANCE = "app.kubernetes.io/instance"
 
 
 def selector(site: str, component: str) -> dict[str, str]:
-    """What picks the pods of one component. A selector is immutable in Kubernetes, so it holds only what never changes."""
+    """What picks the pods of one component; immutable in Kubernetes, so it holds only what never changes."""
     return {NAME: component, INSTANCE: site}
 
 

@@ -11,18 +11,19 @@ SYSTEM_SUFFIX = "-system"
 SITE_NAME_MAX = LABEL_MAX - len(SYSTEM_SUFFIX)
 SITE_NAME_ALLOWED = (
     f"a lower-case letter, then lower-case letters, digits and single hyphens, at most {SITE_NAME_MAX} in all, "
-    f"not ending in {SYSTEM_SUFFIX}"
+    f"not ending in {SYSTEM_SUFFIX}, and neither default nor kube nor beginning with kube-"
 )
 CLUSTER_DOMAIN = "cluster.local"
 
-_SITE_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_SITE_NAME = re.compile(r"(?!default$|kube(-|$))[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CHECKSUM_LENGTH = 16
 
 
 def is_site_name(name: str) -> bool:
     """Whether a site may be called so; `SITE_NAME_ALLOWED` says it in words.
 
-    A name that ends in -system is refused: `a-system` would be both that site's namespace and the system namespace of `a`.
+    A name that ends in -system is refused: `a-system` would be that site's namespace and the system namespace of `a`.
+    So is a name whose namespaces each cluster has already: `kube` would take over `kube-system`.
     """
     return _SITE_NAME.fullmatch(name) is not None and len(name) <= SITE_NAME_MAX and not name.endswith(SYSTEM_SUFFIX)
 
@@ -60,7 +61,7 @@ def service_host(service: str, namespace: str) -> str:
 def namespace_of_host(host: str) -> str | None:
     """The namespace of a Service's host name; none when the host is not in the cluster."""
     parts = host.removesuffix(".").removesuffix(f".{CLUSTER_DOMAIN}").split(".")
-    return parts[1] if len(parts) == 3 and parts[2] == "svc" else None  # noqa: PLR2004  service.namespace.svc
+    return parts[1] if len(parts) == 3 and parts[2] == "svc" else None
 
 
 def checksum(*texts: str) -> str:

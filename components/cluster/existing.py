@@ -35,7 +35,7 @@ class ExistingCluster(pulumi.ComponentResource):
         self.provider = kubernetes.Provider(
             f"{name}-kubernetes",
             kubeconfig=self.kubeconfig,
-            # Without a literal identifier a renewed credential looks like another cluster, and every object is replaced.
+            # Without a literal identifier a renewed credential looks like another cluster: every object is replaced.
             cluster_identifier=name,
             # Configuration changes in place: replacing an object under a fixed name would delete it first.
             enable_config_map_mutable=True,

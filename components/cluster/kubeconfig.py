@@ -5,6 +5,7 @@ Reads files; declares nothing. Merged lists of files (`a:b` in KUBECONFIG) are n
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 # Keys that name a file beside the kubeconfig, and the keys that hold the same inline.
 _CLUSTER_FILES = {"certificate-authority": "certificate-authority-data"}
 _USER_FILES = {"client-certificate": "client-certificate-data", "client-key": "client-key-data"}
+_TOKEN_FILE = "tokenFile"  # noqa: S105  the key
 
 
 class KubeconfigError(Exception):
@@ -51,7 +53,7 @@ def read(path: Path, context: str | None) -> Kubeconfig:
         "current-context": wanted,
         "contexts": [chosen],
         "clusters": [{**cluster, "cluster": _inline(cluster["cluster"], _CLUSTER_FILES, path)}],
-        "users": [{**user, "user": _inline(user["user"], _USER_FILES, path)}],
+        "users": [{**user, "user": _with_token(_inline(user["user"], _USER_FILES, path), path)}],
     }
     return Kubeconfig(content=json.dumps(small, sort_keys=True), context=wanted)
 
@@ -70,27 +72,47 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
+def _entries(document: dict[str, Any], section: str) -> Iterator[dict[str, Any]]:
+    """The entries of a section that have a form that kubectl understands."""
+    entries = document.get(section)
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get(section.removesuffix("s")), dict):
+            yield entry
+
+
 def _names(document: dict[str, Any], section: str) -> str:
-    return ", ".join(str(entry.get("name")) for entry in document.get(section) or []) or "none: it has none"
+    return ", ".join(str(entry.get("name")) for entry in _entries(document, section)) or "none"
 
 
 def _entry(document: dict[str, Any], section: str, name: object, path: Path) -> dict[str, Any]:
-    for entry in document.get(section) or []:
-        if entry.get("name") == name and isinstance(entry.get(section.removesuffix("s")), dict):
-            return dict(entry)
+    for entry in _entries(document, section):
+        if entry.get("name") == name:
+            return entry
     raise KubeconfigError(f"{path} has no {section.removesuffix('s')} {name!r}; it has {_names(document, section)}")
 
 
 def _inline(entry: dict[str, Any], files: dict[str, str], path: Path) -> dict[str, Any]:
-    """The entry with each file that it names put in its place; relative names count from the kubeconfig's directory."""
+    """The entry with each file that it names put in its place; what is inline already wins, as for kubectl."""
     whole = dict(entry)
     for by_name, by_value in files.items():
         name = whole.pop(by_name, None)
-        if name is None or by_value in whole:
-            continue
-        try:
-            content = (path.parent / name).read_bytes()
-        except OSError as error:
-            raise KubeconfigError(f"{path} names the {by_name} {name}, which cannot be read ({error.strerror})") from None
-        whole[by_value] = base64.b64encode(content).decode()
+        if name and not whole.get(by_value):
+            whole[by_value] = base64.b64encode(_beside(path, by_name, name)).decode()
     return whole
+
+
+def _with_token(user: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The user with the token that a file holds put in its place; the file wins, as for kubectl."""
+    whole = dict(user)
+    name = whole.pop(_TOKEN_FILE, None)
+    if name:
+        whole["token"] = _beside(path, _TOKEN_FILE, name).decode(errors="replace").strip()
+    return whole
+
+
+def _beside(path: Path, key: str, name: object) -> bytes:
+    """The content of a file that a kubeconfig names; relative names count from its directory."""
+    try:
+        return (path.parent / str(name)).read_bytes()
+    except OSError as error:
+        raise KubeconfigError(f"{path} names the {key} {name}, which cannot be read ({error.strerror})") from None

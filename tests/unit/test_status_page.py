@@ -22,7 +22,8 @@ def groups(tree: ast.Module) -> set[str]:
     return {
         node.attr
         for statement in tree.body
-        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == "pytestmark" for target in statement.targets)
+        if isinstance(statement, ast.Assign)
+        and any(ast.unparse(target) == "pytestmark" for target in statement.targets)
         for node in ast.walk(statement.value)
         if isinstance(node, ast.Attribute)
     } & GROUPS_IN_CI

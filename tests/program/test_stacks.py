@@ -1,0 +1,117 @@
+"""The whole program for each stack of the checkout: what it declares and what it promises."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from outputs import Outputs, schema
+from tests.program.monitor import STACK_TYPE, Monitor, deploy
+
+pytestmark = pytest.mark.fast
+
+CHECKOUT = Path(__file__).parents[2]
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "here",
+    "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+    "clusters": [{"name": "here", "cluster": {"server": "https://192.0.2.1:6443"}}],
+    "users": [{"name": "me", "user": {"token": "not-shown"}}],
+}
+# What a component is to be called, and what a stack's own children are.
+OURS = "atlas-sites:"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cluster's file and a record of images, as `make up` leaves them."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(KUBECONFIG))
+    images = tmp_path / "images.json"
+    images.write_text(json.dumps({name: f"localhost/{name}:1" for name in ("startd", "squid", "services", "cvmfs")}))
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("ATLAS_SITES_IMAGES", str(images))
+    return kubeconfig
+
+
+def configuration(stack: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return values
+
+
+def run(values: dict[str, Any], *, preview: bool = False) -> Monitor:
+    """The program, as the engine would run it with these settings."""
+    config = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return deploy(lambda: runpy.run_path(str(CHECKOUT / "__main__.py")), config=config, preview=preview)
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_outputs_are_what_is_promised() -> None:
+    stack = run(configuration("dev")).stack
+    promised = Outputs.model_validate(stack.outputs)
+    assert list(promised.sites) == ["dev"]
+    assert stack.outputs_secret == ["sites.dev.cluster.kubeconfig"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_preview_of_a_new_stack_declares_all_that_an_up_does() -> None:
+    previewed, done = run(configuration("dev"), preview=True), run(configuration("dev"))
+    assert [resource.urn for resource in previewed.resources] == [resource.urn for resource in done.resources]
+
+
+@pytest.mark.usefixtures("environment")
+def test_every_component_registers_outputs_and_every_resource_has_its_place_in_the_tree() -> None:
+    monitor = run(configuration("dev"))
+    for resource in monitor.all():
+        if resource.type.startswith(OURS):
+            assert resource.outputs, f"{resource.urn} registers no outputs"
+        if resource.type not in {STACK_TYPE, "atlas-sites:index:Site"}:
+            assert resource.parent != monitor.stack.urn, f"{resource.urn} hangs on the stack"
+        assert resource.name == pulumi.get_stack() or resource.type == STACK_TYPE or resource.name.startswith("dev")
+
+
+@pytest.mark.usefixtures("environment")
+def test_every_object_goes_to_the_sites_own_cluster() -> None:
+    monitor = run(configuration("dev"))
+    provider = monitor.one("pulumi:providers:kubernetes")
+    objects = [resource for resource in monitor.all() if resource.type.startswith("kubernetes:")]
+    assert objects
+    assert {resource.provider.rsplit("::", 1)[0] for resource in objects} == {provider.urn}
+
+
+def test_two_sites_share_no_name(environment: Path) -> None:
+    values = configuration("dev")
+    [site] = values["atlas-sites:sites"]
+    second = environment.with_name("second")
+    second.write_text(environment.read_text())
+    values["atlas-sites:sites"] = [site, {**site, "name": "other", "kubeconfig": str(second)}]
+    monitor = run(values)
+    assert set(monitor.stack.outputs["sites"]) == {"dev", "other"}  # type: ignore[index]
+    objects = [resource for resource in monitor.all("kubernetes:core/v1:Namespace")]
+    assert len({resource.inputs["metadata"]["name"] for resource in objects}) == 4
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_set_of_startds_waits_for_all_that_startds_need_and_outlives_none_of_it() -> None:
+    monitor = run(configuration("dev"))
+    waits = {urn.rsplit("::", 1)[1] for urn in monitor.one("kubernetes:vacuum.atlas-sites.io/v1alpha1:StartdSet").depends_on}
+    assert waits >= {
+        "dev-vacuum-controller", "dev-vacuum-binding", "dev-vacuum-definition", "dev-squid-0", "dev-cvmfs-mounter",
+        "dev-credentials-deployment",
+    }  # fmt: skip
+
+
+def test_without_a_kubeconfig_nothing_is_declared(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del environment
+    monkeypatch.delenv("KUBECONFIG")
+    with pytest.raises(pulumi.RunError, match="site dev: no kubeconfig"):
+        run(configuration("dev"))
+
+
+def test_the_schema_of_the_outputs_is_the_one_that_is_published() -> None:
+    assert (CHECKOUT / "docs" / "outputs.schema.json").read_text() == schema(), "run `make docs`"

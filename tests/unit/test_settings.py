@@ -1,0 +1,346 @@
+"""What a stack may say; each wrong key, unit, range or combination is one sentence."""
+
+import ast
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import settings
+from tests.program.monitor import deploy
+
+pytestmark = pytest.mark.fast
+
+CHECKOUT = Path(__file__).parents[2]
+DIGEST = f"sha256:{'0' * 64}"
+IMAGES = {
+    "registry": "registry.example.org/atlas",
+    "digests": {
+        "startd": DIGEST,
+        "squid": DIGEST,
+        "services": DIGEST,
+        "cvmfs": f"registry.example.org/cern/cvmfs@{DIGEST}",
+    },
+}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----\n"
+SITE = {
+    "name": "here",
+    "kind": "existing",
+    "atlasSite": "HERE_PROD",
+    "pool": {"collector": "pool.example.org:9618", "trustDomain": "pool.example.org"},
+    "credentials": {"hostCertificate": {"secret": "atlas-cert", "namespace": "default"}},
+    "squid": {"destinations": [".cern.ch", "frontier.example.org"]},
+    "cvmfs": {"repositories": ["atlas.cern.ch"]},
+    "startds": {"limits": {"pods": 100, "cores": 100, "memoryMib": 200 * 1024}},
+}
+
+
+def with_change(path: str, value: object, site: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The site with another value under a dotted path; an Ellipsis takes the key away."""
+    changed: dict[str, Any] = copy.deepcopy(site or SITE)
+    *above, last = path.split(".")
+    block = changed
+    for key in above:
+        block = block.setdefault(key, {})
+    if value is ...:
+        del block[last]
+    else:
+        block[last] = value
+    return changed
+
+
+def told(*sites: object, images: object = IMAGES, secret: bool = False) -> list[str]:
+    """The sentences with which a stack of these sites is refused; none when it is taken."""
+    config = {"atlas-sites:sites": json.dumps(sites)}
+    if images is not None:
+        config["atlas-sites:images"] = images if isinstance(images, str) else json.dumps(images)
+    try:
+        deploy(settings.load, config=config, secret_config=["atlas-sites:sites"] if secret else [])
+    except pulumi.RunError as error:
+        first, *sentences = str(error).splitlines()
+        assert first == "Pulumi.dev.yaml cannot be used:"
+        return sentences
+    return []
+
+
+def parsed(site: dict[str, Any] = SITE) -> settings.Site:
+    sites, found = settings._sites(json.dumps([site]), secret=True)
+    assert not found
+    return sites[0]
+
+
+def test_a_site_with_the_least_that_must_be_said_is_taken_and_the_rest_has_defaults() -> None:
+    assert told(SITE) == []
+    site = parsed()
+    assert site.keepalive_seconds == 180
+    assert (site.credentials.proxy_hours, site.credentials.refresh_hours) == (96, 6)
+    assert site.cvmfs.mode == "daemonset"
+    assert site.startds.requested_cores is None
+
+
+def test_the_dev_stack_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built = tmp_path / "images.json"
+    built.write_text(json.dumps(dict.fromkeys(settings.IMAGE_NAMES, "localhost/x:1")))
+    monkeypatch.setenv("ATLAS_SITES_IMAGES", str(built))
+    config = yaml.safe_load((CHECKOUT / "Pulumi.dev.yaml").read_text())["config"]
+    assert told(*config["atlas-sites:sites"], images=config["atlas-sites:images"]) == []
+
+
+PORT = "a lower-case host name and a port, as in pool.example.org:9618"
+NETWORK = "a network in CIDR form, as in 192.0.2.0/24"
+DESTINATION = "a host name without port, or one with a leading dot for all hosts of a domain"
+PEM = "is text that is not shown here; allowed: certificates in PEM form, and nothing else"
+ONE_AUTHORITY = "must be either pem, or configMap and namespace"
+TOO_OFTEN = (
+    "is 25: a proxy of 96 hours would fall to 71 before it is renewed, "
+    "below the 72 that a pilot asks for; allowed: at most 24"
+)
+INDEX = "is 1024: the index of a cache of 51200 MiB takes 700 MiB, so allow at least 2800, or lower cacheMib"
+NO_MAKER = "this version cannot make clusters: make one and give its kubeconfig and context"
+WRONG_KEYS = [
+    ("sqiud", {}, "is not a key: did you mean squid"),
+    ("startds.limits.memory", 1, "is not a key: did you mean memoryMib"),
+    ("cvmfs.csi", 1, "is not a key: the keys here are mode, repositories, serverUrl, quotaMib"),
+    ("atlasSite", ..., "is missing"),
+    ("startds.limits.memoryMib", ..., "is missing: give it in MiB"),
+]
+WRONG_UNITS = [
+    ("startds.memoryMib", "2Gi", "is '2Gi'; allowed: a whole number of MiB"),
+    ("startds.drainSeconds", "1h", "is '1h'; allowed: a whole number of seconds"),
+    ("credentials.proxyHours", 96.5, "is 96.5; allowed: a whole number of hours"),
+    ("startds.cores", 1.5, "is 1.5; allowed: a whole number"),
+    ("squid.destinations", "cern.ch", "is 'cern.ch'; allowed: a list"),
+    ("squid", None, "is empty; allowed: a block of keys"),
+]
+WRONG_RANGES = [
+    ("keepaliveSeconds", 201, "is 201; allowed: at most 200 seconds"),
+    ("squid.replicas", 0, "is 0; allowed: at least 1"),
+    ("credentials.proxyHours", 72, "is 72; allowed: at least 73 hours"),
+    ("startds.requestedCores", 0.001, "is 0.001; allowed: at least 0.01"),
+    ("squid.destinations", [], "is an empty list; allowed: at least 1 entry"),
+]
+WRONG_FORMS = [
+    ("kind", "azure", f"is 'azure'; allowed: existing; {NO_MAKER}"),
+    ("kind", "minikube", "is 'minikube'; allowed: 'existing'"),
+    ("cvmfs.mode", "csi", "is 'csi'; allowed: 'daemonset' or 'host'"),
+    ("cvmfs.serverUrl", "ftp://x", "is 'ftp://x'; allowed: an http:// or https:// address"),
+    ("pool.collector", "pool.example.org", f"is 'pool.example.org'; allowed: {PORT}"),
+    ("pool.collector", "pool.example.org:70000", f"is 'pool.example.org:70000'; allowed: {PORT}"),
+    ("kubeconfig", "kind: Config\nusers:\n", "is text that is not shown here; allowed: the path of a file"),
+]
+WRONG_ENTRIES = [
+    ("cvmfs.repositories", "atlas", "allowed: the full name of a CVMFS repository, as in atlas.cern.ch"),
+    ("squid.clients", "10.0.0.1/8", f"allowed: {NETWORK}, but not all networks"),
+    ("squid.clients", "0.0.0.0/0", f"allowed: {NETWORK}, but not all networks"),
+    ("pool.networks", "169.254.169.254/32", f"allowed: {NETWORK}, without the clouds' metadata servers"),
+    ("squid.destinations", "http://cern.ch", f"allowed: {DESTINATION}"),
+]
+WRONG_COMBINATIONS = [
+    ("pool.certificateAuthority", {"configMap": "pool-ca"}, ONE_AUTHORITY),
+    ("pool.certificateAuthority", {"pem": CERTIFICATE, "namespace": "pool"}, ONE_AUTHORITY),
+    ("pool.certificateAuthority", {}, ONE_AUTHORITY),
+    ("credentials.hostCertificate", {"secret": "x"}, "must be either secret and namespace, or certificate and key"),
+    ("credentials.refreshHours", 25, TOO_OFTEN),
+    ("squid.memoryMib", 1024, INDEX),
+    ("startds.requestedCores", 2, "is 2.0: a startd cannot request more than its cores, 1"),
+]
+IN_BLOCKS = [
+    ("pool.certificateAuthority", {"pem": KEY}, f"pem {PEM}"),
+    ("pool.certificateAuthority", {"pem": CERTIFICATE + KEY}, f"pem {PEM}"),
+    (
+        "startds.window",
+        {"initial": 5, "maximum": 4},
+        "initial is 5: it must not exceed startds.window.maximum, 4",
+    ),
+    (
+        "startds.backoff",
+        {"baseSeconds": 20, "capSeconds": 10},
+        "baseSeconds is 20: it must not exceed startds.backoff.capSeconds, 10",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"), [*WRONG_KEYS, *WRONG_UNITS, *WRONG_RANGES, *WRONG_FORMS, *WRONG_COMBINATIONS]
+)
+def test_a_mistake_is_one_sentence(path: str, value: object, words: str) -> None:
+    assert told(with_change(path, value)) == [f"sites[0].{path} {words}."]
+
+
+@pytest.mark.parametrize(("path", "entry", "words"), WRONG_ENTRIES)
+def test_a_wrong_entry_of_a_list_is_one_sentence(path: str, entry: str, words: str) -> None:
+    assert told(with_change(path, [entry])) == [f"sites[0].{path}[0] is {entry!r}; {words}."]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), IN_BLOCKS)
+def test_a_mistake_inside_a_block_is_one_sentence(path: str, value: object, words: str) -> None:
+    assert told(with_change(path, value)) == [f"sites[0].{path}.{words}."]
+
+
+@pytest.mark.parametrize(("key", "most"), [("cores", 100), ("memoryMib", 204800)])
+def test_one_startd_must_fit_into_the_limits_of_all(key: str, most: int) -> None:
+    (sentence,) = told(with_change(f"startds.{key}", most + 1))
+    assert sentence == (
+        f"sites[0].startds.{key} is {most + 1}: not one startd fits into startds.limits.{key}, {most}; "
+        "lower the first or raise the second."
+    )
+    assert told(with_change(f"startds.{key}", most)) == []
+
+
+def test_a_destination_that_another_includes_is_left_out() -> None:
+    site = with_change("squid.destinations", ["cvmfs.cern.ch", ".cern.ch"])
+    (sentence,) = told(site)
+    assert sentence == (
+        "sites[0].squid.destinations[0] is 'cvmfs.cern.ch', which '.cern.ch' includes already: leave it out."
+    )
+
+
+def test_a_server_is_not_named_for_repositories_that_the_node_mounts() -> None:
+    site = with_change("cvmfs", {"mode": "host", "repositories": ["atlas.cern.ch"], "serverUrl": "http://x/@fqrn@"})
+    (sentence,) = told(site)
+    assert sentence == (
+        "sites[0].cvmfs.serverUrl says where the DaemonSet mounts from: "
+        "leave it out with mode host, where the node's own client decides."
+    )
+
+
+def test_all_mistakes_of_all_sites_and_of_the_images_are_told_at_once() -> None:
+    found = told(with_change("name", "A"), with_change("atlasSite", ...), images=None)
+    assert [sentence.split(" is ")[0] for sentence in found] == ["images", "sites[0].name", "sites[1].atlasSite"]
+
+
+def test_two_sites_need_two_names_and_two_clusters() -> None:
+    found = told(SITE, SITE)
+    assert [sentence.split(":")[0] for sentence in found] == [
+        "sites[1].name is 'here' again",
+        "sites[1] is on the same cluster as an earlier site",
+    ]
+    assert told(SITE, {**SITE, "name": "there", "context": "there"}) == []
+
+
+def test_a_stack_without_sites_is_told_where_to_look() -> None:
+    with pytest.raises(pulumi.RunError, match=r"sites is missing: list at least one site; Pulumi.dev.yaml shows every"):
+        deploy(settings.load, config={"atlas-sites:images": json.dumps(IMAGES)})
+
+
+HOST_PAIR = {"certificate": CERTIFICATE, "key": KEY}
+
+
+def test_a_host_key_must_be_encrypted() -> None:
+    site = with_change("credentials.hostCertificate", HOST_PAIR)
+    assert told(site, secret=True) == []
+    (sentence,) = told(site, secret=False)
+    assert sentence == (
+        "sites[0].credentials.hostCertificate.key is written in clear: "
+        "set it with `pulumi config set --secret --path`, and replace the key, which others may have read."
+    )
+
+
+def test_a_host_key_is_never_shown() -> None:
+    assert "PRIVATE KEY" not in repr(parsed(with_change("credentials.hostCertificate", HOST_PAIR)))
+    wrong = {"certificate": KEY, "key": CERTIFICATE}
+    assert all(
+        "MIIB" not in sentence for sentence in told(with_change("credentials.hostCertificate", wrong), secret=True)
+    )
+
+
+@pytest.mark.parametrize("key", [CERTIFICATE, "text", KEY.replace("RSA", "ENCRYPTED"), f"{KEY}Proc-Type: 4,ENCRYPTED"])
+def test_a_host_key_must_be_one_that_can_be_read(key: str) -> None:
+    site = with_change("credentials.hostCertificate", {"certificate": CERTIFICATE, "key": key})
+    (sentence,) = told(site, secret=True)
+    assert sentence == (
+        "sites[0].credentials.hostCertificate.key is text that is not shown here; "
+        "allowed: a private key in PEM form, without a passphrase."
+    )
+
+
+def test_settings_cannot_be_changed() -> None:
+    site = parsed()
+    with pytest.raises(ValidationError):
+        site.name = "there"  # type: ignore[misc]  # it is what is tried
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (None, "images is missing: write `images: local` in stack dev"),
+        ("latest", "images is 'latest'; allowed: local (in stack dev), or a block of registry and digests."),
+        ("{", "images is text that is neither a list nor a block of keys"),
+        ({"registry": "r"}, "images.digests is missing."),
+        ({**IMAGES, "registry": "https://r"}, "images.registry is 'https://r'; allowed: a registry and path"),
+        ({**IMAGES, "digests": dict.fromkeys(settings.IMAGE_NAMES, "v1")}, "images.digests.cvmfs is 'v1'; allowed: "),
+    ],
+)
+def test_wrong_images_are_told(images: object, words: str) -> None:
+    assert any(sentence.startswith(words) for sentence in told(SITE, images=images))
+
+
+def test_an_image_is_named_by_registry_name_and_digest_and_another_s_as_it_is() -> None:
+    images, found = settings._images(json.dumps(IMAGES), "azure")
+    assert not found
+    assert images is not None
+    assert images.startd == f"registry.example.org/atlas/startd@{DIGEST}"
+    assert images.cvmfs == f"registry.example.org/cern/cvmfs@{DIGEST}"
+
+
+def test_only_the_dev_stack_runs_what_was_built_here() -> None:
+    images, (sentence,) = settings._images("local", "azure")
+    assert images is None
+    assert sentence == (
+        "images is local, which only stack dev may use: "
+        "publish them with `make images PUSH=<registry>` and paste the block it prints."
+    )
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"startd": 5}', '{"startd": "x"}'])
+def test_images_that_were_not_built_are_told(text: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATLAS_SITES_IMAGES", str(tmp_path / "images.json"))
+    if text is not None:
+        (tmp_path / "images.json").write_text(text)
+    (sentence,) = told(SITE, images="local")
+    assert sentence.startswith("images is local, but ")
+    assert sentence.endswith("run `make images`.")
+
+
+@runs(deadline=None)
+@given(st.lists(st.sampled_from(["a.b.ch", "b.ch", ".b.ch", "ch.example", ".ch", "xb.ch", ".example"]), min_size=1))
+def test_squid_is_never_given_a_destination_that_another_includes(destinations: list[str]) -> None:
+    refused = any(settings._needless_destinations(destinations))
+    hosts = ["a.b.ch", "b.ch", "xb.ch", "ch.example", "x.a.b.ch"]
+    reached = [{host for host in hosts if _includes(one, host)} for one in destinations]
+    needless = any(
+        one <= other for index, one in enumerate(reached) for position, other in enumerate(reached) if index != position
+    )
+    assert refused is needless
+
+
+def _includes(destination: str, host: str) -> bool:
+    return host == destination or (destination.startswith(".") and f".{host}".endswith(destination))
+
+
+numbers = st.integers(-10, 10**6)
+
+
+@runs(deadline=None)
+@given(st.sampled_from(["cacheMib", "memoryMib", "replicas"]), numbers)
+def test_whatever_number_is_given_the_answer_is_a_site_or_sentences(key: str, number: int) -> None:
+    sites, found = settings._sites(json.dumps([with_change(f"squid.{key}", number)]), secret=False)
+    assert bool(found) or len(sites) == 1
+    assert all(sentence.startswith("sites[0].squid.") and sentence.endswith(".") for sentence in found)
+
+
+def test_nothing_but_the_settings_reads_the_configuration() -> None:
+    """Everything else is told what it needs, so that what a stack may say is written in one place."""
+    own = [CHECKOUT / name for name in ("__main__.py", "sites.py", "outputs.py")]
+    for file in (*own, *(CHECKOUT / "components").rglob("*.py")):
+        names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        assert "Config" not in names, file
