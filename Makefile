@@ -66,7 +66,12 @@ lint: $(VENV) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
+	$(BIN)/mypy policies/__main__.py
 	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: $(VENV) ## write the reference that is made from code
+	$(BIN)/python -c 'import outputs; print(outputs.schema(), end="")' > docs/outputs.schema.json
 
 .PHONY: lock
 lock: $(VENV) ## write the lock files anew from pyproject.toml

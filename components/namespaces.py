@@ -173,9 +173,7 @@ def _everywhere_but(
 def _network_peer(network: str, closed: Sequence[str]) -> networking.NetworkPolicyPeerArgs:
     whole = ipaddress.ip_network(network)
     excluded = [part for part in closed if ipaddress.ip_network(part).version == whole.version]
-    return networking.NetworkPolicyPeerArgs(
-        ip_block=networking.IPBlockArgs(cidr=network, except_=excluded or None)
-    )
+    return networking.NetworkPolicyPeerArgs(ip_block=networking.IPBlockArgs(cidr=network, except_=excluded or None))
 
 
 def _namespace_peer(namespace: str) -> networking.NetworkPolicyPeerArgs:
@@ -199,9 +197,7 @@ def _pods(component: str) -> meta.LabelSelectorArgs:
     return meta.LabelSelectorArgs(match_labels={NAME: component})
 
 
-def _namespace(
-    resource: str, name: str, site: str, level: str, own: pulumi.ResourceOptions
-) -> core.Namespace:
+def _namespace(resource: str, name: str, site: str, level: str, own: pulumi.ResourceOptions) -> core.Namespace:
     return core.Namespace(
         resource,
         metadata=meta.ObjectMetaArgs(name=name, labels={**labels(site, "namespaces"), ENFORCE: level}),

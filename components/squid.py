@@ -216,7 +216,9 @@ def _manager(page: str, *, period: int, failures: int) -> core.ProbeArgs:
     No server outside is asked: an outage there would empty the Service at the worst moment.
     """
     ask = f"GET /squid-internal-mgr/{page} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"
-    script = f"exec 3<>/dev/tcp/127.0.0.1/{SQUID_PORT}; printf '{ask}' >&3; read -r answer <&3; [[ $answer == *' 200 '* ]]"
+    script = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{SQUID_PORT}; printf '{ask}' >&3; read -r answer <&3; [[ $answer == *' 200 '* ]]"
+    )
     return core.ProbeArgs(
         exec_=core.ExecActionArgs(command=["/bin/bash", "-c", script]),
         period_seconds=period,
@@ -242,9 +244,7 @@ def _apart(site: str) -> core.AffinityArgs:
     )
 
 
-def _service(
-    resource: str, service: str, picks: dict[str, str], args: SquidsArgs, own: pulumi.ResourceOptions
-) -> None:
+def _service(resource: str, service: str, picks: dict[str, str], args: SquidsArgs, own: pulumi.ResourceOptions) -> None:
     core.Service(
         resource,
         metadata=_metadata(service, args),

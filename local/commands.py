@@ -47,14 +47,18 @@ def run(
                 check=False,
             ).returncode
         except FileNotFoundError:
-            raise Refusal(f"{what}: the program {command[0]} is not on this machine; install it, then run again") from None
+            raise Refusal(
+                f"{what}: the program {command[0]} is not on this machine; install it, then run again"
+            ) from None
         except subprocess.TimeoutExpired:
             raise Refusal(f"{what}: gave up after {seconds:.0f} s; its output is in {log}") from None
     if status != 0:
         with log.open("rb") as written:
             written.seek(began)
             tail = written.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
-        raise Refusal("\n".join([f"{what}: failed with exit code {status}; its output is in {log} and ends so:", *tail]))
+        raise Refusal(
+            "\n".join([f"{what}: failed with exit code {status}; its output is in {log} and ends so:", *tail])
+        )
 
 
 def output(

@@ -1,10 +1,10 @@
 """The Pulumi engine of the local site: state, secrets and plugins on this machine, tracked files left alone.
 
-The engine keeps the salt of a stack's passphrase (`encryptionsalt`) in the stack's settings file, `Pulumi.<stack>.yaml`,
-which is tracked, while the passphrase is this machine's own. So a stack that was made here is run with a copy of that
-file to which the salt is added. The copy is made anew for each command, so that what is edited in the checkout counts
-at once, and what a command such as `pulumi config set` changes in it is taken back. A small `pulumi` in front of the
-engine does this for people too.
+The engine keeps the salt of a stack's passphrase (`encryptionsalt`) in the stack's settings, `Pulumi.<stack>.yaml`,
+which is a tracked file, while the passphrase is this machine's own. So a stack that was made here is run with a copy of
+that file to which the salt is added. The copy is made anew for each command, so that what is edited in the checkout
+counts at once, and what a command such as `pulumi config set` changes in it is taken back. A small `pulumi` in front of
+the engine does this for people too.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import FrameType
@@ -88,12 +88,14 @@ class Engine:
         (self.home / "backend").mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
         _make_once(self.home / "passphrase", secrets.token_urlsafe(32))
-        if self._salted(stack).exists():
+        stacks = self.home / "backend/.pulumi/stacks" / self._project_name()
+        if self._salted(stack).exists() and (stacks / f"{stack}.json").exists():
             return
         # The engine writes the salt into the directory of Pulumi.yaml, so it makes the stack in a project of ours.
         self._salted(stack).parent.mkdir(exist_ok=True)
         project = {"name": self._project_name(), "runtime": "python"}
         (self._salted(stack).parent / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+        self._salted(stack).unlink(missing_ok=True)
         made = self._short("stack", "init", stack, "--no-select", directory=self._salted(stack).parent)
         if made.returncode != 0:
             # An earlier attempt was stopped between making the stack and writing down its salt.
@@ -120,14 +122,13 @@ class Engine:
         if self._exported(stack).get("pending_operations"):
             # What was being made may be there or not. Forgetting it is safe: the provider's server-side apply takes
             # an object that exists for its own.
-            self.run(
-                "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack, environment=environment
-            )  # fmt: skip
+            repair = ("refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack)
+            self.run(*repair, environment=environment)
 
     def run(
         self, *words: str, environment: Mapping[str, str] | None = None, seconds: float = RUN_SECONDS
     ) -> None:  # fmt: skip
-        """Runs one command in the project, its output shown; a Ctrl-C reaches the engine once and its end is waited for.
+        """Runs a command in the project, its output shown; a Ctrl-C reaches the engine once and its end is waited for.
 
         Args:
             words: the command, as in `"up", "--yes", "--stack", "dev"`.
@@ -177,12 +178,16 @@ class Engine:
             Refusal: it cannot be told which stack is meant.
         """
         stack = named_stack(words) or os.environ.get("PULUMI_STACK", DEFAULT_STACK)
-        with self._settings(stack) as settings:
+        lent: AbstractContextManager[dict[str, str]] = (
+            self._settings(stack) if self._is_meant(words) else nullcontext({})
+        )
+        with lent as settings:
             # The terminal's signals reach the engine by themselves; this process waits for what it makes of them.
             signal.signal(signal.SIGINT, _heard)
             process = subprocess.Popen([self.program, *words], env={**_ours_only(os.environ), **settings})
             signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-            return process.wait()
+            status = process.wait()
+        return status if status >= 0 else 128 - status  # as a shell tells of a signal
 
     @contextmanager
     def _settings(self, stack: str) -> Iterator[dict[str, str]]:
@@ -192,7 +197,7 @@ class Engine:
         """
         original = self.project / f"Pulumi.{stack}.yaml"
         text = original.read_text() if original.exists() else ""
-        settings = yaml.safe_load(text) or {}
+        settings = _mapping(text, original)
         if not self._salted(stack).exists() or settings.keys() & {SALT, PROVIDER}:
             yield {}
             return
@@ -204,9 +209,15 @@ class Engine:
                 yield {"PULUMI_OPTION_CONFIG_FILE": str(copy)}
             finally:
                 told = copy.read_text()
-                if {key: value for key, value in yaml.safe_load(told).items() if key != SALT} != settings:
+                if {key: value for key, value in _mapping(told, copy).items() if key != SALT} != settings:
                     kept = (line for line in told.splitlines(keepends=True) if not line.startswith(f"{SALT}:"))
                     original.write_text("".join(kept))
+
+    def _is_meant(self, words: Sequence[str]) -> bool:
+        """Whether a person's command is about our project: the engine takes the nearest Pulumi.yaml upwards."""
+        directory = Path(option(words, "C", "cwd") or ".").resolve()
+        found = (place for place in (directory, *directory.parents) if (place / "Pulumi.yaml").exists())
+        return next(found, None) == self.project.resolve()
 
     def _salted(self, stack: str) -> Path:
         """The settings file, of the salt alone, that the engine wrote when it made the stack."""
@@ -263,17 +274,27 @@ def named_stack(words: Sequence[str]) -> str | None:
     Raises:
         Refusal: -s hides among other one-letter options.
     """
+    named = option(words, "s", "stack")
+    return None if named is None else named.rsplit("/", 1)[-1]
+
+
+def option(words: Sequence[str], letter: str, name: str) -> str | None:
+    """The value of a command's option; none when it is not given.
+
+    Raises:
+        Refusal: its letter hides among other one-letter options.
+    """
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--":
             return None
-        if word in {"-s", "--stack"}:
-            return following.rsplit("/", 1)[-1]
-        if word.startswith("--stack="):
-            return word.removeprefix("--stack=").rsplit("/", 1)[-1]
-        if word.startswith("-s"):
-            return word.removeprefix("-s").removeprefix("=").rsplit("/", 1)[-1]
-        if word.startswith("-") and not word.startswith("--") and "s" in word.split("=")[0]:
-            raise Refusal(f"pulumi {word}: name the stack by an option of its own, as in --stack dev")
+        if word in {f"-{letter}", f"--{name}"}:
+            return following
+        if word.startswith(f"--{name}="):
+            return word.removeprefix(f"--{name}=")
+        if word.startswith(f"-{letter}"):
+            return word.removeprefix(f"-{letter}").removeprefix("=")
+        if word.startswith("-") and not word.startswith("--") and letter in word.split("=")[0]:
+            raise Refusal(f"pulumi {word}: write --{name} apart from the other options")
     return None
 
 
@@ -304,11 +325,26 @@ def _ours_only(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_pulumi(pid: int) -> bool:
-    """Whether that process runs and is an engine, not another program that got the number since."""
+    """Whether that process is an engine at work: neither one that ended nor another program that got its number."""
     try:
-        return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
-    except FileNotFoundError:
+        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix(" (deleted)") == "pulumi"
+    except OSError:
         return False
+
+
+def _mapping(text: str, path: Path) -> dict[str, Any]:
+    """What a settings file holds.
+
+    Raises:
+        Refusal: it is not a YAML mapping.
+    """
+    try:
+        found = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise Refusal(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise Refusal(f"{path} holds no block of keys: it begins with `config:`")
+    return found
 
 
 def _make_once(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import IO
 
 import grpc  # type: ignore[import-untyped]  # it has no types
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # it has no types
+from pulumi import RunError
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
@@ -87,7 +89,12 @@ class Host(LanguageServer):
         sys.argv = [str(entry), *request.args[1:]]
 
         def program() -> None:
-            runpy.run_path(str(entry), run_name="__main__")
+            try:
+                runpy.run_path(str(entry), run_name="__main__")
+            except RunError:
+                raise
+            except Exception as error:
+                raise RunError(f"the program failed\n{own_trace(error, entry)}") from error
 
         self.program = program
         response: language_pb2.RunResponse = super().Run(request, context)  # type: ignore[no-untyped-call]  # the SDK's
@@ -189,6 +196,14 @@ def required_plugins() -> list[tuple[str, str, str]]:
                 if plugin.get("resource"):
                     found.append((plugin["name"], plugin.get("version", ""), plugin.get("server", "")))
     return found
+
+
+def own_trace(error: Exception, entry: Path) -> str:
+    """How Python shows an exception, without the calls that led to the program's first file."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(entry):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def entry_point(info: language_pb2.ProgramInfo) -> Path:

@@ -12,5 +12,5 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """What the running local site is made of: passphrase, Pulumi state, certificates, the node; `make down` removes it."""
+    """What the local site is made of: passphrase, Pulumi state, certificates, the node; `make down` removes it."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "atlas-sites"

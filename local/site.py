@@ -9,7 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 
-from local import certificates, commands, demo as batch, images as pictures, node, pool, repository, status as screen, tools
+from local import (
+    certificates,
+    commands,
+    node,
+    pool,
+    repository,
+    tools,
+)
+from local import (
+    demo as batch,
+)
+from local import (
+    images as pictures,
+)
+from local import (
+    status as screen,
+)
 from local.engine import Engine
 from local.paths import state_dir
 from local.progress import Progress
@@ -17,7 +33,7 @@ from local.refusal import Refusal
 
 STACK = "dev"
 HOST_TOOLS = ("pulumi", "kubernetes", "coredns")
-CERTIFICATE_SECRET = "atlas-cert"
+CERTIFICATE_SECRET = "atlas-cert"  # noqa: S105  its name
 FIRST_STARTD_SECONDS = 300.0
 
 
@@ -61,6 +77,7 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
         with progress.step("transport", "the images, to where the cluster takes them from"):
             if push is not None:
                 images = pictures.publish(push, progress)
+                pictures.record(images)
             else:
                 node.import_images([pictures.archive(name) for name in images])
         cluster = Path(target.kubeconfig)
@@ -72,8 +89,10 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
             _upload_certificate(cluster)
         engine = Engine(binaries)
         with progress.step("site", "pulumi up of the dev stack"):
+            access = {"KUBECONFIG": str(cluster)}
             engine.prepare(STACK)
-            engine.run("up", "--yes", "--skip-preview", "--stack", STACK, environment={"KUBECONFIG": str(cluster)})
+            engine.recover(STACK, access)
+            engine.run("up", "--yes", "--skip-preview", "--stack", STACK, environment=access)
         with progress.step("startds", "the first startd joins the pool"):
             screen.wait_for_startd(cluster, seconds=FIRST_STARTD_SECONDS)
     print("\nThe site is up.  make demo   make status   make down")
@@ -108,19 +127,24 @@ def env() -> None:
 
 
 def down() -> None:
-    """Takes the site down. On our own node everything goes with the node; on another cluster Pulumi destroys the stack."""
+    """Takes the site down: on our own node everything goes with the node, on another cluster Pulumi destroys the stack."""
     with _alone():
         target = Target.recorded()
-        progress = Progress(total=2)
-        if target is not None and not target.ours:
+        if target is None or target.ours:
+            progress = Progress(total=1)
+            with progress.step("node", "its processes, mounts, devices and files"):
+                node.stop()
+        else:
+            progress = Progress(total=2)
             with progress.step("site", "pulumi destroy of the dev stack"):
                 engine = Engine(tools.ensure(progress, ("pulumi",)))
+                access = {"KUBECONFIG": target.kubeconfig}
                 engine.prepare(STACK)
-                engine.run("destroy", "--yes", "--skip-preview", "--stack", STACK, environment={"KUBECONFIG": target.kubeconfig})
+                engine.recover(STACK, access)
+                engine.run("destroy", "--yes", "--skip-preview", "--stack", STACK, environment=access)
+            with progress.step("stand-ins", "the pool and the software repository"):
                 repository.remove(Path(target.kubeconfig))
                 pool.remove(Path(target.kubeconfig))
-        with progress.step("node", "its processes, mounts, devices and files"):
-            node.stop()
         shutil.rmtree(state_dir(), ignore_errors=True)
     print("Nothing of the site is left on this machine but its caches (make clean forgets those).")
 
@@ -140,7 +164,9 @@ def _environment() -> dict[str, str]:
     return {**Engine(tools.ensure(Progress(total=0), ("pulumi",))).environment(), "KUBECONFIG": str(_site())}
 
 
-def _target(progress: Progress, binaries: Path, kubeconfig: Path | None, context: str | None, push: str | None) -> Target:
+def _target(
+    progress: Progress, binaries: Path, kubeconfig: Path | None, context: str | None, push: str | None
+) -> Target:
     """The cluster to deploy to: our node, started if need be, or the one context of the user's file, copied.
 
     Raises:
@@ -155,9 +181,13 @@ def _target(progress: Progress, binaries: Path, kubeconfig: Path | None, context
         node.start(progress, binaries)
         return target
     if known is not None and known.ours:
-        raise Refusal("the dev site runs on this machine's node: say `make down` before bringing it up on another cluster")
+        raise Refusal(
+            "the dev site runs on this machine's node: say `make down` before bringing it up on another cluster"
+        )
     if push is None:
-        raise Refusal("an existing cluster cannot take images from this machine: add PUSH=<a registry that it pulls from>")
+        raise Refusal(
+            "an existing cluster cannot take images from this machine: add PUSH=<a registry that it pulls from>"
+        )
     choice = [] if context is None else ["--context", context]
     text = commands.output(
         ["kubectl", "--kubeconfig", kubeconfig, *choice, "config", "view", "--minify", "--flatten"],
@@ -168,7 +198,11 @@ def _target(progress: Progress, binaries: Path, kubeconfig: Path | None, context
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.touch(mode=0o600)
     copy.write_text(text)
-    commands.output(["kubectl", "--kubeconfig", copy, "version", "--request-timeout=20s"], what=f"asking the cluster of {kubeconfig}", seconds=30)
+    commands.output(
+        ["kubectl", "--kubeconfig", copy, "version", "--request-timeout=20s"],
+        what=f"asking the cluster of {kubeconfig}",
+        seconds=30,
+    )
     target = Target(kubeconfig=str(copy), ours=False)
     target.record()
     return target
@@ -177,7 +211,11 @@ def _target(progress: Progress, binaries: Path, kubeconfig: Path | None, context
 def _upload_certificate(kubeconfig: Path) -> None:
     """The talk's command, word for word. A Secret that is there already is the user's, and stays."""
     kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "--request-timeout=20s"]
-    there = commands.output([*kubectl, "get", "secret", CERTIFICATE_SECRET, "--ignore-not-found", "-o", "name"], what="looking for the certificate", seconds=30)
+    there = commands.output(
+        [*kubectl, "get", "secret", CERTIFICATE_SECRET, "--ignore-not-found", "-o", "name"],
+        what="looking for the certificate",
+        seconds=30,
+    )
     if there:
         return
     directory = certificates.directory()
@@ -200,5 +238,7 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refusal("another `make up`, `images` or `down` is at work on this machine: wait for it to end") from None
+            raise Refusal(
+                "another `make up`, `images` or `down` is at work on this machine: wait for it to end"
+            ) from None
         yield

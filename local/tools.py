@@ -33,6 +33,7 @@ BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 LINK_FLAGS = "-s -w"
 
 DOWNLOAD_TRIES = 3
+DOWNLOAD_PAUSE_SECONDS = 2.0  # before the second try; doubled for the third
 DOWNLOAD_SECONDS = 900.0
 BUILD_SECONDS = 3600.0
 PLUGIN_SECONDS = 300.0
@@ -128,11 +129,11 @@ def _at_least(program: Path, version: str) -> bool:
     """Whether a `pulumi` is of that version or later, of the same major version."""
     try:
         told = commands.output([program, "version"], what=f"asking {program} for its version", seconds=20)
-    except Refusal:
+    except (Refusal, OSError):
         return False
-    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)\S*", told.strip())
-    wanted = tuple(int(part) for part in version.split("."))
-    return found is not None and found[1] == str(wanted[0]) and tuple(int(part) for part in found.groups()) >= wanted
+    found = re.fullmatch(r"v?(\d+\.\d+\.\d+)\S*", told.strip())
+    wanted = _numbers(version)
+    return found is not None and wanted <= _numbers(found[1]) < (wanted[0] + 1,)
 
 
 KUBERNETES_STAMPS = {
@@ -228,49 +229,64 @@ def ensure(progress: Progress, names: Iterable[str]) -> Path:
 
 
 def key(tool: Tool, go_version: str) -> str:
-    """A short hash of all that decides what is built: pins, sources, flags, compiler."""
-    digest = hashlib.sha256()
-    for file in (*sorted(path for path in tool.source.iterdir() if path.is_file()), *tool.files):
-        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    digest.update(
-        repr((tool.packages, BUILD_FLAGS, tool.link_flags(), sorted(GO_ENVIRONMENT.items()), go_version)).encode()
-    )
-    return digest.hexdigest()[:16]
+    """A short hash of all that decides what is compiled: pins, sources, flags, compiler."""
+    sources = (path for path in tool.source.iterdir() if path.is_file() and path not in tool.files)
+    what = (tool.packages, BUILD_FLAGS, tool.link_flags(), sorted(GO_ENVIRONMENT.items()), go_version)
+    return hashlib.sha256(f"{_sums(sources)}{what!r}".encode()).hexdigest()[:16]
+
+
+def _sums(files: Iterable[Path]) -> str:
+    """A line for each file: its name and the hash of what is in it."""
+    return "".join(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in sorted(files))
 
 
 def build(tool: Tool, progress: Progress) -> Path:
     """The directory of a tool's programs, built now if it is not in the cache.
 
-    A build happens in a directory of its own that gets its name when all is in it, so one that was interrupted is
-    never seen; two processes that want the same build make it once.
+    What is laid beside the programs has a key of its own, so that a change there compiles nothing. Two processes that
+    want the same build make it once.
 
     Raises:
         Refusal: as for `ensure`.
     """
     label = f"{tool.name} {tool.version}"
     home = cache_dir() / "tools"
-    target = home / f"{tool.name}-{key(tool, _go_version(tool, label))}"
+    compiled = home / f"{tool.name}-{key(tool, _go_version(tool, label))}"
+    target = compiled
+    if tool.files:
+        target = home / f"{compiled.name}-{hashlib.sha256(_sums(tool.files).encode()).hexdigest()[:8]}"
     if target.is_dir():
         return target
     with _locked(home / f"{tool.name}.lock", progress, label):
-        if target.is_dir():
-            return target
         for abandoned in home.glob(f".{tool.name}-building-*"):
             shutil.rmtree(abandoned)
-        _check_disk(home, label)
-        half_made = Path(tempfile.mkdtemp(prefix=f".{tool.name}-building-", dir=home))
-        try:
+        if not compiled.is_dir():
+            _check_disk(home, label)
             log = home / f"{tool.name}.log"
             log.unlink(missing_ok=True)
-            _download(tool, label, log, progress)
-            _compile(tool, label, half_made, log, progress)
-            for file in tool.files:
-                shutil.copy(file, half_made)
-            half_made.chmod(0o755)
-            half_made.rename(target)
-        finally:
-            shutil.rmtree(half_made, ignore_errors=True)
+            with _appearing(tool, compiled) as directory:
+                _download(tool, label, log, progress)
+                _compile(tool, label, directory, log, progress)
+        if not target.is_dir():
+            with _appearing(tool, target) as directory:
+                # The engine looks beside itself with symbolic links resolved, so its program must really be there.
+                for program in tool.programs:
+                    (directory / program).hardlink_to(compiled / program)
+                for file in tool.files:
+                    shutil.copy(file, directory)
     return target
+
+
+@contextmanager
+def _appearing(tool: Tool, target: Path) -> Iterator[Path]:
+    """A directory to be filled, which gets its name when all is in it: one that was interrupted is never seen."""
+    half_made = Path(tempfile.mkdtemp(prefix=f".{tool.name}-building-", dir=target.parent))
+    try:
+        yield half_made
+        half_made.chmod(0o755)
+        half_made.rename(target)
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
 
 
 def _go_version(tool: Tool, label: str) -> str:
@@ -300,8 +316,19 @@ def _go_version(tool: Tool, label: str) -> str:
     except subprocess.TimeoutExpired:
         raise Refusal(f"{label} has to be built and `go env` gave no answer: {remedy}") from None
     if done.returncode != 0:
-        raise Refusal(f"{label} has to be built and this machine's Go cannot ({done.stderr.strip()}): {remedy}")
-    return done.stdout.strip()
+        reason = " ".join(done.stderr.split())
+        raise Refusal(f"{label} has to be built and this machine's Go cannot ({reason}): {remedy}")
+    version = done.stdout.strip()
+    # Before 1.21 Go did not fetch the compiler that a go.mod asks for, and failed only in the middle of a build.
+    release = re.match(r"go([\d.]+)", version)
+    if release is not None and oldest is not None and _numbers(release[1]) < _numbers(oldest[1]):
+        raise Refusal(f"{label} has to be built and this machine's Go is {release[1]}: {remedy}")
+    return version
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A dotted version as numbers, to be compared."""
+    return tuple(int(part) for part in version.split("."))
 
 
 def _check_disk(directory: Path, label: str) -> None:
@@ -332,12 +359,13 @@ def _download(tool: Tool, label: str, log: Path, progress: Progress) -> None:
                 )
         except Refusal as refusal:
             if attempt == DOWNLOAD_TRIES:
+                reason = str(refusal).splitlines()[-1]
                 raise Refusal(
-                    f"{refusal}\nThe Go module proxy (`go env GOPROXY`) must be reachable; "
-                    "what has arrived is kept: run again"
+                    f"{label}: its modules could not be downloaded ({reason}): see that the proxy of `go env GOPROXY` "
+                    f"can be reached, then run again (what has arrived is kept; more is in {log})"
                 ) from None
             progress.note(f"{label}: downloading failed, trying again ({attempt + 1} of {DOWNLOAD_TRIES})")
-            time.sleep(2.0**attempt)
+            time.sleep(DOWNLOAD_PAUSE_SECONDS * 2.0 ** (attempt - 1))
         else:
             progress.note(f"{label}: downloaded in {time.monotonic() - began:.0f} s, building")
             return

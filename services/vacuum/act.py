@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from services.events import announce
 from services.kube import (
     AlreadyExistsError,
     Api,
@@ -30,7 +31,7 @@ from services.vacuum.model import (
     Status,
     Stop,
 )
-from services.vacuum.objects import new_pod, pods_path, sets_path, status_json, timestamp
+from services.vacuum.objects import new_pod, pods_path, sets_path, status_json
 
 AT_ONCE = 8
 # A pod that we made shows in the watch within moments; if it has not by then, it is made again, or found.
@@ -100,28 +101,16 @@ class Actor:
             raise failures[0]
 
     async def announce(self, startdset: Json, status: Status) -> None:
-        """Writes an Event about a new state; one that cannot be written is not worth a retry."""
-        meta, now = startdset["metadata"], self._clock()
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
-            "involvedObject": {
-                "apiVersion": startdset["apiVersion"],
-                "kind": startdset["kind"],
-                "name": meta["name"],
-                "namespace": meta["namespace"],
-                "uid": meta["uid"],
-            },
-            "type": "Warning" if status.state in {"Invalid", "Blind"} else "Normal",
-            "reason": str(status.state),
-            "message": status.message,
-            "source": {"component": "vacuum"},
-            "firstTimestamp": timestamp(now),
-            "lastTimestamp": timestamp(now),
-            "count": 1,
-        }
-        await _unless_gone(self._api.create(f"/api/v1/namespaces/{meta['namespace']}/events", event), ApiError)
+        """Writes an Event about a new state."""
+        await announce(
+            self._api,
+            startdset,
+            component="vacuum",
+            reason=str(status.state),
+            message=status.message,
+            warning=status.state in {"Invalid", "Blind"},
+            now=self._clock(),
+        )
 
     async def release(self, namespace: str, action: Release) -> None:
         """Takes our finalizer off a pod and deletes it."""

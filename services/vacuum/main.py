@@ -2,9 +2,7 @@
 
 import argparse
 import asyncio
-import json
 import os
-import signal
 import sys
 import time
 import zlib
@@ -12,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from services.health import serve
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
+from services.process import log, until_told
 from services.vacuum.act import Actor
 from services.vacuum.decide import decide
 from services.vacuum.evidence import ended
 from services.vacuum.explain import explain
-from services.vacuum.metrics import Metrics, serve
+from services.vacuum.metrics import Metrics
 from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Pod, Release, Snapshot
 from services.vacuum.objects import pod_of, pods_path, sets_path, spec_of, status_json, status_of
 from services.vacuum.watch import Cache
@@ -118,7 +118,7 @@ class Controller:
             except NotFoundError:
                 self._sets.objects.pop(name, None)
             except ApiError as error:
-                _log(event="refused", set=name, status=error.status, message=str(error))
+                log(event="refused", set=name, status=error.status, message=str(error))
         if self.fresh:
             await self._release_orphans(pods)
         self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
@@ -135,7 +135,7 @@ class Controller:
             startdset = await self._actor.write_status(startdset, status)
             self._sets.put(startdset)
         if changed or decision.actions:
-            _log(
+            log(
                 event="decided",
                 set=snapshot.name,
                 state=status.state,
@@ -155,34 +155,25 @@ class Controller:
         for owner, orphans in pods.items():
             for pod in orphans:
                 if ended(pod, now):
-                    _log(event="orphan", set=owner, pod=pod.name)
+                    log(event="orphan", set=owner, pod=pod.name)
                     try:
                         await self._actor.release(self._api.namespace, Release(pod=pod))
                     except ApiError as error:
-                        _log(event="refused", set=owner, status=error.status, message=str(error))
+                        log(event="refused", set=owner, status=error.status, message=str(error))
 
 
 def _labelled_pod(raw: Json) -> tuple[str, Pod]:
     return raw["metadata"]["labels"][SET_LABEL], pod_of(raw)
 
 
-def _log(**fields: object) -> None:
-    sys.stdout.write(json.dumps({"time": round(time.time(), 3), **fields}) + "\n")
-    sys.stdout.flush()
-
-
 async def _control(access: Access, port: int) -> None:
     """Runs until it is told to stop; stopping touches no startd."""
     api = Api(access, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
     controller = Controller(api)
-    server = serve(port, controller.metrics, healthy=lambda: controller.turning, ready=lambda: controller.fresh)
-    task = asyncio.create_task(controller.run())
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+    registry = controller.metrics.registry
+    server = serve(port, registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh)
     try:
-        await task
-    except asyncio.CancelledError:
-        _log(event="stopped")
+        await until_told(controller.run())
     finally:
         await asyncio.to_thread(server.shutdown)
         server.server_close()

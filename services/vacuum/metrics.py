@@ -1,10 +1,8 @@
 """What Prometheus may ask: numbers out of the statuses, so that a restart of the controller resets none of them."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from services.vacuum.model import Circuit, Status
@@ -55,35 +53,3 @@ class Metrics:
         stale = GaugeMetricFamily("vacuum_watch_staleness_seconds", "Since the API server said anything")
         stale.add_metric([], self.staleness())
         return [startds, outcomes, circuit, stale, *gauges.values()]
-
-
-def serve(
-    port: int, metrics: Metrics, *, healthy: Callable[[], bool], ready: Callable[[], bool]
-) -> ThreadingHTTPServer:
-    """Answers /metrics, /healthz (the loop turns) and /readyz (the views are fresh) from a thread of its own."""
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_GET(self) -> None:
-            body = b"ok\n"
-            match self.path:
-                case "/healthz":
-                    code = 200 if healthy() else 503
-                case "/readyz":
-                    code = 200 if ready() else 503
-                case "/metrics":
-                    code, body = 200, generate_latest(metrics.registry)
-                case _:
-                    code = 404
-            self.send_response(code)
-            self.end_headers()
-            if code == 200:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Probes come every few seconds; they are not news."""
-
-    server = ThreadingHTTPServer(("", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from services.kube import Json
+from services.times import seconds, timestamp
 from services.vacuum.model import (
     GROUP,
     OUTCOME_FINALIZER,
@@ -45,18 +45,6 @@ def quantity(text: str | int) -> Decimal:
     if parts is None or parts[2] not in _SUFFIXES:
         raise ValueError(f"{text!r} is not a quantity")
     return Decimal(parts[1]) * _SUFFIXES[parts[2]]
-
-
-def seconds(timestamp: str | None) -> float | None:
-    """POSIX seconds of an RFC 3339 timestamp; None for none and for the zero that a container which never ran has."""
-    if not timestamp:
-        return None
-    return datetime.fromisoformat(timestamp).timestamp() or None
-
-
-def timestamp(time: float) -> str:
-    """The RFC 3339 timestamp of POSIX seconds, to the second."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def template_hash(template: Json) -> str:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def interrupted_ups() -> list[Interrupted]:
 
 
 @pytest.fixture(scope="session")
-def site(interrupted_ups: list[Interrupted]) -> Iterator[Cluster]:
+def site(interrupted_ups: list[Interrupted]) -> Cluster:
     """The dev site, up; the interruptions before it are part of how it came to be."""
     del interrupted_ups
     done = subprocess.run(["make", "up"], cwd=CHECKOUT, capture_output=True, text=True, timeout=UP_SECONDS, check=False)
@@ -87,7 +86,7 @@ def site(interrupted_ups: list[Interrupted]) -> Iterator[Cluster]:
         pytest.fail(f"make up: {done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     target = Target.recorded()
     assert target is not None
-    yield Cluster(Path(target.kubeconfig))
+    return Cluster(Path(target.kubeconfig))
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_the_outputs_are_what_is_promised() -> None:
 @pytest.mark.usefixtures("environment")
 def test_a_preview_of_a_new_stack_declares_all_that_an_up_does() -> None:
     previewed, done = run(configuration("dev"), preview=True), run(configuration("dev"))
-    assert [resource.urn for resource in previewed.resources] == [resource.urn for resource in done.resources]
+    assert {resource.urn for resource in previewed.resources} == {resource.urn for resource in done.resources}
 
 
 @pytest.mark.usefixtures("environment")
@@ -92,17 +92,19 @@ def test_two_sites_share_no_name(environment: Path) -> None:
     values["atlas-sites:sites"] = [site, {**site, "name": "other", "kubeconfig": str(second)}]
     monitor = run(values)
     assert set(monitor.stack.outputs["sites"]) == {"dev", "other"}  # type: ignore[index]
-    objects = [resource for resource in monitor.all("kubernetes:core/v1:Namespace")]
-    assert len({resource.inputs["metadata"]["name"] for resource in objects}) == 4
+    namespaces = monitor.all("kubernetes:core/v1:Namespace")
+    assert len({resource.inputs["metadata"]["name"] for resource in namespaces}) == 4
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_set_of_startds_waits_for_all_that_startds_need_and_outlives_none_of_it() -> None:
     monitor = run(configuration("dev"))
-    waits = {urn.rsplit("::", 1)[1] for urn in monitor.one("kubernetes:vacuum.atlas-sites.io/v1alpha1:StartdSet").depends_on}
+    waits = {
+        urn.rsplit("::", 1)[1] for urn in monitor.one("kubernetes:vacuum.atlas-sites.io/v1alpha1:StartdSet").depends_on
+    }
     assert waits >= {
         "dev-vacuum-controller", "dev-vacuum-binding", "dev-vacuum-definition", "dev-squid-0", "dev-cvmfs-mounter",
-        "dev-credentials-deployment",
+        "dev-credentials-refresher",
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""A stand-in for an API server and a kubelet, in memory, for tests of the controller; not the real thing.
+"""A stand-in for an API server and a kubelet, in memory, for tests of the services; not the real thing.
 
-Honest about what the controller's safety rests on: resource versions, UIDs, names, finalizers, deletion in two steps.
-It knows StartdSets, pods and events of one namespace, no schema, no admission, no watch.
+Honest about what their safety rests on: resource versions, UIDs, names, finalizers, deletion in two steps.
+It knows no schema, no admission, no watch.
 """
 
 import copy
@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.kube import Api, Json, error_of
+from services.times import timestamp
 from services.vacuum.model import GROUP
-from services.vacuum.objects import pods_path, sets_path, timestamp
+from services.vacuum.objects import pods_path, sets_path
 
 NAMESPACE = "site"
 
 
 class Crash(BaseException):
-    """The controller is killed: nothing of its code may run on."""
+    """The service is killed: nothing of its code may run on."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Server:
         return self.put(path, {**found, "status": copy.deepcopy(body["status"])})
 
     def merge(self, path: str, body: Json) -> Json:
-        """A merge patch of the metadata."""
+        """A merge patch of metadata and data."""
         found = copy.deepcopy(self.find(path, body["metadata"]))
         meta = found["metadata"]
         if "finalizers" in body["metadata"]:
@@ -79,6 +80,10 @@ class Server:
             meta.setdefault("annotations", {})[key] = value
             if value is None:
                 del meta["annotations"][key]
+        for key, value in body.get("data", {}).items():
+            found.setdefault("data", {})[key] = value
+            if value is None:
+                del found["data"][key]
         return self._sweep(path, self.put(path, found))
 
     def delete(self, path: str, options: Json) -> Json:
@@ -96,7 +101,7 @@ class Server:
         self._sweep(path, self.put(path, {**self.objects[path], "status": status}))
 
     def _sweep(self, path: str, body: Json) -> Json:
-        runs = "nodeName" in body["spec"] and body.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        runs = "nodeName" in body.get("spec", {}) and body.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
         if "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers") and not runs:
             del self.objects[path]
         return body
@@ -106,7 +111,7 @@ class StandInApi(Api):
     """The client's own code down to the call, and then the stand-in instead of a network.
 
     Attributes:
-        cut: asked with the number of each write, before and after it; raises to kill the controller there.
+        cut: asked with the number of each write, before and after it; raises to kill the service there.
     """
 
     def __init__(self, server: Server, cut: Callable[[int, str], None] = lambda _number, _when: None) -> None:
@@ -134,8 +139,8 @@ class StandInApi(Api):
         return answer
 
     def _read(self, path: str) -> Json:
-        if path in self._server.objects:
-            return self._server.objects[path]
+        if "/" in path.partition("/namespaces/")[2].partition("/")[2]:  # <namespace>/<kind>/<name>
+            return self._server.find(path, {})
         return {"items": self._server.every(path), "metadata": {"resourceVersion": "0"}}
 
     def _write(self, verb: str, path: str, body: Json) -> Json:

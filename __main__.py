@@ -1,0 +1,8 @@
+"""From what a stack says to its sites."""
+
+import outputs
+import settings
+from sites import Site
+
+stack = settings.load()
+outputs.export([Site(site.name, site, stack.images) for site in stack.sites])

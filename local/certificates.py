@@ -1,0 +1,78 @@
+"""Throw-away host certificates, as a grid authority would give them: one for the dev site, one for its pool."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from local.authority import CLIENT, SERVER, Authority, Leaf, pem, write
+from local.paths import state_dir
+
+ORGANIZATION = "atlas-sites.example"
+POOL_HOST = "cm.pool.svc.cluster.local"
+KEY_BITS = 2048
+
+LIFE = timedelta(days=199)  # grid authorities give no more
+RENEW_BEFORE = timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host(Leaf):
+    """A host's certificate. It is shown to servers as well: a proxy made from it is a client's."""
+
+    group: str | None = ORGANIZATION
+    usages: tuple[x509.ObjectIdentifier, ...] = (CLIENT, SERVER)
+    life: timedelta = LIFE
+    renew_before: timedelta = RENEW_BEFORE
+
+
+SITE = Host(name="host", user="dev.atlas-sites.example", hosts=("dev.atlas-sites.example",))
+POOL = Host(name="pool", user=POOL_HOST, hosts=(POOL_HOST,))
+
+
+def directory() -> Path:
+    """Where they lie: `ca.pem`, `hostcert.pem` and `hostkey.pem`, `poolcert.pem` and `poolkey.pem`."""
+    return state_dir() / "certificates"
+
+
+def ensure(now: datetime | None = None) -> None:
+    """Makes what is missing, and renews a host's certificate when less than a week of it is left.
+
+    Each file appears whole or not at all. A key is written before its certificate; where an interruption left two
+    that do not belong together, both are made anew.
+
+    Raises:
+        Refusal: there is an authority that cannot be read.
+    """
+    now = now or datetime.now(UTC)
+    directory().mkdir(parents=True, exist_ok=True)
+    directory().chmod(0o700)
+    authority = Authority.ensure("dev authority", directory() / "ca-key.pem", authority_file(), now)
+    for host in (SITE, POOL):
+        if not authority.vouches(host, certificate_file(host), key_file(host), now):
+            # Of the kind that grid software expects; our own daemons take any.
+            key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+            write(key_file(host), pem(key))
+            write(certificate_file(host), pem(authority.issue(host, key, now)))
+
+
+def authority_file() -> Path:
+    """The certificate of the authority that signed both."""
+    return directory() / "ca.pem"
+
+
+def certificate_file(host: Host) -> Path:
+    """A host's certificate."""
+    return directory() / f"{host.name}cert.pem"
+
+
+def key_file(host: Host) -> Path:
+    """The key of a host's certificate."""
+    return directory() / f"{host.name}key.pem"
+
+
+def distinguished_name(host: Host) -> str:
+    """Whom a host's certificate names, in OpenSSL's form with slashes."""
+    return f"/O={host.group}/CN={host.user}"

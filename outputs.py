@@ -1,0 +1,116 @@
+"""What a stack promises other tools: names, types and a version, in `docs/outputs.schema.json`.
+
+Within a version a name or a type never changes and nothing is taken away; additions are no new version.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import pulumi
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from sites import Site
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Promise(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class ClusterOutputs(_Promise):
+    """How the site's cluster is reached."""
+
+    kind: Literal["existing"] = Field(description="Who made the cluster: existing is somebody else")
+    kubeconfig: str = Field(description="Secret: the text of a kubeconfig file with this cluster alone")
+
+
+class SquidOutputs(_Promise):
+    """The site's web caches, reachable from within the cluster."""
+
+    vip: str = Field(description="URL of the Service over all squids")
+    endpoints: list[str] = Field(description="URL of each squid, for clients that shard")
+    proxies: str = Field(description="The same as CVMFS_HTTP_PROXY wants it")
+
+
+class CvmfsOutputs(_Promise):
+    """The software repositories."""
+
+    host_path: str = Field(description="Directory of each node below which the repositories are mounted")
+    claim: str = Field(description="PersistentVolumeClaim by which pods of the site mount that directory")
+    repositories: list[str] = Field(description="Full names")
+
+
+class StartdsOutputs(_Promise):
+    """The site's workers."""
+
+    startd_set: str = Field(description="Name of the StartdSet; its status says what runs and why not more")
+    pods: int = Field(description="Most startds at once")
+    cores: int = Field(description="Most cores of all startds together")
+    memory_mib: int = Field(description="Most MiB of memory of all startds together")
+
+
+class MetricsOutputs(_Promise):
+    """Where Prometheus may ask, from within the cluster."""
+
+    vacuum: str
+    credentials: str
+
+
+class SiteOutputs(_Promise):
+    """One site."""
+
+    name: str
+    atlas_site: str = Field(description="The name by which the experiment knows the site")
+    namespace: str = Field(description="Of squids, services and startds")
+    system_namespace: str = Field(description="Of the privileged node agents")
+    cluster: ClusterOutputs
+    squid: SquidOutputs
+    cvmfs: CvmfsOutputs
+    startds: StartdsOutputs
+    metrics: MetricsOutputs
+
+
+class Outputs(_Promise):
+    """All outputs of a stack, as `pulumi stack output --json` prints them."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    sites: dict[str, SiteOutputs] = Field(description="By name")
+
+
+def schema() -> str:
+    """The promise as JSON Schema."""
+    return json.dumps(Outputs.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+def export(sites: Iterable[Site]) -> None:
+    """Exports the outputs of the running stack."""
+    pulumi.export("schemaVersion", SCHEMA_VERSION)
+    pulumi.export("sites", {site.settings.name: describe(site) for site in sites})
+
+
+def describe(site: Site) -> Mapping[str, Any]:
+    """One site; what is secret or not known yet stays so, which is why this is no `SiteOutputs`."""
+    own = site.settings
+    return {
+        "name": own.name,
+        "atlasSite": own.atlas_site,
+        "namespace": site.namespaces.site,
+        "systemNamespace": site.namespaces.system,
+        "cluster": {"kind": own.kind, "kubeconfig": site.cluster.kubeconfig},
+        "squid": {"vip": site.squids.vip, "endpoints": site.squids.endpoints, "proxies": site.squids.proxies},
+        "cvmfs": {
+            "hostPath": site.cvmfs.host_path,
+            "claim": site.cvmfs.claim,
+            "repositories": list(own.cvmfs.repositories),
+        },
+        "startds": {
+            "startdSet": site.startds.name,
+            "pods": site.startds.limits.pods,
+            "cores": site.startds.limits.cores,
+            "memoryMib": site.startds.limits.memory_mib,
+        },
+        "metrics": {"vacuum": site.vacuum.metrics, "credentials": site.credentials.metrics},
+    }

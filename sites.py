@@ -1,0 +1,187 @@
+"""One site, read as a table of contents: its cluster, then each part of the workload, in order of dependence."""
+
+import os
+from pathlib import Path
+
+import pulumi
+
+import settings
+from components.cluster import kubeconfig
+from components.cluster.existing import ExistingCluster, ExistingClusterArgs
+from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
+from components.cvmfs import Cvmfs, CvmfsArgs
+from components.namespaces import Namespaces, NamespacesArgs
+from components.squid import Squids, SquidsArgs
+from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
+from components.vacuum import Vacuum, VacuumArgs
+
+# Beside startds and squids: the services, and pods that are still leaving when their successors come.
+SPARE_PODS = 20
+SPARE_CORES = 8
+SPARE_MEMORY_MIB = 4096
+
+
+class Site(pulumi.ComponentResource):
+    """A cluster and everything on it that makes it a site."""
+
+    def __init__(
+        self, name: str, site: settings.Site, images: settings.Images, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("atlas-sites:index:Site", name, None, opts)
+        self.settings = site
+        self.cluster = ExistingCluster(
+            f"{name}-cluster",
+            ExistingClusterArgs(kubeconfig=access(site)),
+            pulumi.ResourceOptions(parent=self),
+        )
+        on_it = pulumi.ResourceOptions(parent=self, providers=[self.cluster.provider])
+        self.namespaces = Namespaces(
+            f"{name}-namespaces",
+            NamespacesArgs(
+                site=site.name,
+                quota=quota(site),
+                collector=site.pool.collector,
+                pool_networks=site.pool.networks,
+            ),
+            on_it,
+        )
+        self.squids = Squids(
+            f"{name}-squid",
+            SquidsArgs(
+                site=site.name,
+                namespace=self.namespaces.site,
+                priority=self.namespaces.priority,
+                image=images.squid,
+                replicas=site.squid.replicas,
+                destinations=site.squid.destinations,
+                clients=site.squid.clients,
+                cache_mib=site.squid.cache_mib,
+                memory_mib=site.squid.memory_mib,
+            ),
+            on_it,
+        )
+        self.cvmfs = Cvmfs(
+            f"{name}-cvmfs",
+            CvmfsArgs(
+                site=site.name,
+                namespace=self.namespaces.system,
+                consumers=self.namespaces.site,
+                image=images.cvmfs,
+                mode=site.cvmfs.mode,
+                repositories=site.cvmfs.repositories,
+                proxies=self.squids.proxies,
+                server_url=site.cvmfs.server_url,
+                quota_mib=site.cvmfs.quota_mib,
+            ),
+            on_it,
+        )
+        self.credentials = Credentials(f"{name}-credentials", _credentials(self, images), on_it)
+        self.vacuum = Vacuum(
+            f"{name}-vacuum",
+            VacuumArgs(
+                site=site.name,
+                namespace=self.namespaces.site,
+                priority=self.namespaces.priority,
+                image=images.services,
+            ),
+            on_it,
+        )
+        self.startds = Startds(
+            f"{name}-startds",
+            _startds(self, images),
+            on_it,
+            needs=[self.squids, self.cvmfs, self.credentials, self.vacuum],
+        )
+        self.register_outputs({"namespace": self.namespaces.site})
+
+
+def quota(site: settings.Site) -> dict[str, str]:
+    """The most that all pods of the site's namespace may take: startds at their limits, squids, and some room."""
+    startds, squid = site.startds, site.squid
+    return {
+        "pods": str(startds.limits.pods + 2 * squid.replicas + SPARE_PODS),
+        "limits.cpu": str(startds.limits.cores + 2 * squid.replicas + SPARE_CORES),
+        "limits.memory": f"{startds.limits.memory_mib + 2 * squid.replicas * squid.memory_mib + SPARE_MEMORY_MIB}Mi",
+    }
+
+
+def access(site: settings.Site) -> kubeconfig.Kubeconfig:
+    """How the site's cluster is reached: by the file that the stack names, or else by the one that KUBECONFIG does.
+
+    Raises:
+        pulumi.RunError: neither is there, or it does not lead to a cluster. `~/.kube/config` is never a default:
+            whoever looked at another cluster last would deploy into that one.
+    """
+    file = site.kubeconfig or os.environ.get("KUBECONFIG")
+    if not file:
+        raise pulumi.RunError(
+            f"site {site.name}: no kubeconfig: name the cluster's file as the key kubeconfig of the site, "
+            "or in the environment variable KUBECONFIG."
+        )
+    try:
+        return kubeconfig.read(Path(file).expanduser(), site.context)
+    except kubeconfig.KubeconfigError as error:
+        raise pulumi.RunError(f"site {site.name}: {error}.") from None
+
+
+def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
+    own = site.settings
+    host, token, authority = (
+        own.credentials.host_certificate,
+        own.credentials.token,
+        own.pool.certificate_authority,
+    )
+    return CredentialsArgs(
+        site=own.name,
+        namespace=site.namespaces.site,
+        priority=site.namespaces.priority,
+        image=images.services,
+        host_certificate=(
+            HostCertificate(certificate=host.certificate, key=host.key.get_secret_value())
+            if host.certificate and host.key
+            else Reference(namespace=str(host.namespace), name=str(host.secret))
+        ),
+        token=Reference(namespace=token.namespace, name=token.secret) if token else None,
+        authority=(
+            None
+            if authority is None
+            else authority.pem or Reference(namespace=str(authority.namespace), name=str(authority.config_map))
+        ),
+        proxy_hours=own.credentials.proxy_hours,
+        refresh_hours=own.credentials.refresh_hours,
+    )
+
+
+def _startds(site: Site, images: settings.Images) -> StartdsArgs:
+    own, startds = site.settings, site.settings.startds
+    return StartdsArgs(
+        site=own.name,
+        namespace=site.namespaces.site,
+        image=images.startd,
+        atlas_site=own.atlas_site,
+        collector=own.pool.collector,
+        trust_domain=own.pool.trust_domain,
+        credentials=site.credentials.secret,
+        cvmfs_claim=site.cvmfs.claim,
+        repositories=own.cvmfs.repositories,
+        proxy=site.squids.vip,
+        size=StartdSize(
+            cores=startds.cores,
+            requested_cores=startds.requested_cores or startds.cores,
+            memory_mib=startds.memory_mib,
+            disk_mib=startds.disk_mib,
+        ),
+        times=StartdTimes(
+            start=startds.start_seconds,
+            no_claim=startds.no_claim_seconds,
+            drain=startds.drain_seconds,
+            keepalive=own.keepalive_seconds,
+        ),
+        limits=StartdLimits(pods=startds.limits.pods, cores=startds.limits.cores, memory_mib=startds.limits.memory_mib),
+        pace=VacuumPace(
+            window_initial=startds.window.initial,
+            window_maximum=startds.window.maximum,
+            backoff_base=startds.backoff.base_seconds,
+            backoff_cap=startds.backoff.cap_seconds,
+        ),
+    )

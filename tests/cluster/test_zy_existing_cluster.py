@@ -1,0 +1,74 @@
+"""The dev site on a cluster that somebody else runs, from a registry; then nothing of it is left there.
+
+The somebody else is this machine's node, which is started apart from the site. Next to last of the cluster's tests: the
+site of those before is taken down here.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import node as machine
+from local import tools
+from local.paths import CHECKOUT
+from local.progress import Progress
+from tests.cluster.conftest import UP_SECONDS, Cluster
+from tests.engine.test_registry import running
+
+pytestmark = pytest.mark.cluster
+
+CLUSTER_WIDE = "persistentvolumes,priorityclasses,customresourcedefinitions"
+
+
+def objects(cluster: Cluster) -> set[str]:
+    """All namespaces and cluster-wide objects that a site may make, and what is in the default namespace."""
+    named = cluster.kubectl("get", f"namespaces,{CLUSTER_WIDE}", "-o", "name").split()
+    return {
+        *named,
+        *cluster.kubectl("get", "secrets,configmaps,roles,rolebindings", "-n", "default", "-o", "name").split(),
+    }
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = tools.ensure(Progress(total=1), ["registry"]) / "registry"
+    with running(program, tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def somebody_elses() -> Iterator[Cluster]:
+    """A cluster without a site."""
+    subprocess.run(["make", "down"], cwd=CHECKOUT, check=True, capture_output=True, timeout=UP_SECONDS)
+    progress = Progress(total=1)
+    machine.start(progress, tools.ensure(progress, ("kubernetes", "coredns")))
+    yield Cluster(machine.KUBECONFIG)
+    machine.stop()
+
+
+def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
+    somebody_elses: Cluster, registry: str, tmp_path: Path
+) -> None:
+    before = objects(somebody_elses)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def make(*words: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["make", *words], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=UP_SECONDS,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"make {' '.join(words)}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    make("up", f"KUBECONFIG={somebody_elses.kubeconfig}", "CONTEXT=atlas-local", f"PUSH={registry}/atlas")
+    pods = json.loads(somebody_elses.kubectl("get", "pods", "-n", "dev", "-o", "json"))["items"]
+    images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
+    assert images
+    assert all(image.startswith(f"{registry}/atlas/") and "@sha256:" in image for image in images)
+    make("down")
+    assert objects(somebody_elses) == before
+    assert machine.running()

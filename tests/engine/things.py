@@ -1,0 +1,69 @@
+"""A provider of things that are made only when they are let: run as a plugin, it waits for a file in `place`.
+
+While a thing is being made there is a file `<name>.making`; `<name>.let` lets it be made.
+"""
+
+import sys
+import threading
+from concurrent import futures
+from pathlib import Path
+
+import grpc  # type: ignore[import-untyped]  # it has no types
+from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # it has no types
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+POLL_SECONDS = 0.05
+ended = threading.Event()
+
+
+class Things(provider_pb2_grpc.ResourceProviderServicer):
+    """What the engine asks of a provider in the life of a simple resource."""
+
+    def GetPluginInfo(self, request, context):
+        return plugin_pb2.PluginInfo(version="1.0.0")
+
+    def CheckConfig(self, request, context):
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request, context):
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Configure(self, request, context):
+        return provider_pb2.ConfigureResponse()
+
+    def Check(self, request, context):
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def Diff(self, request, context):
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Create(self, request, context):
+        name = request.urn.rsplit("::", 1)[-1]
+        place = Path(request.properties["place"])
+        (place / f"{name}.making").touch()
+        while not (place / f"{name}.let").exists() and not ended.wait(POLL_SECONDS):
+            pass
+        return provider_pb2.CreateResponse(id=name, properties=request.properties)
+
+    def Read(self, request, context):
+        return provider_pb2.ReadResponse(id=request.id, inputs=request.inputs, properties=request.properties)
+
+    def Delete(self, request, context):
+        return empty_pb2.Empty()
+
+    def Cancel(self, request, context):
+        return empty_pb2.Empty()
+
+
+def serve() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor())
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Things(), server)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    sys.stdin.read()  # closed when the engine is gone, however it ended
+    ended.set()
+    server.stop(None)
+
+
+if __name__ == "__main__":
+    serve()

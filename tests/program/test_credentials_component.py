@@ -1,0 +1,199 @@
+"""The credentials of a site, as the engine is told of them: who may do what, and who owns the Secret's contents."""
+
+import re
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi_kubernetes.core import v1 as core
+
+from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
+from services.credentials.main import options
+from tests.program.monitor import Monitor, Resource, deploy
+
+pytestmark = pytest.mark.fast
+
+SECRET, CONFIG_MAP = "kubernetes:core/v1:Secret", "kubernetes:core/v1:ConfigMap"
+ROLE, BINDING = "kubernetes:rbac.authorization.k8s.io/v1:Role", "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+
+BY_REFERENCE: dict[str, Any] = {
+    "host_certificate": Reference(namespace="default", name="atlas-cert"),
+    "token": Reference(namespace="pool", name="startd-token"),
+    "authority": Reference(namespace="pool", name="pool-ca"),
+}
+BY_VALUE: dict[str, Any] = {
+    "host_certificate": HostCertificate(certificate="CERTIFICATE", key="KEY"),
+    "authority": "AUTHORITY",
+}
+
+
+def arguments(**more: Any) -> CredentialsArgs:
+    return CredentialsArgs(
+        site="a",
+        namespace=pulumi.Output.from_input("a"),
+        priority="a-service",
+        image="services@sha256:0",
+        proxy_hours=96,
+        refresh_hours=6,
+        **more,
+    )
+
+
+def declared(**more: Any) -> Monitor:
+    return deploy(lambda: Credentials("a-credentials", arguments(**more)))
+
+
+def container(monitor: Monitor) -> dict[str, Any]:
+    (found,) = monitor.one(DEPLOYMENT).inputs["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def rules(role: Resource) -> list[tuple[str, str, str]]:
+    """Each rule as resource, name and verbs."""
+    return [
+        (",".join(rule["resources"]), ",".join(rule.get("resourceNames", ["*"])), ",".join(rule["verbs"]))
+        for rule in role.inputs["rules"]
+    ]
+
+
+def roles(monitor: Monitor) -> dict[tuple[str, str], list[tuple[str, str, str]]]:
+    """The rules of each Role, by namespace and name."""
+    return {
+        (role.inputs["metadata"]["namespace"], role.inputs["metadata"]["name"]): rules(role)
+        for role in monitor.all(ROLE)
+    }
+
+
+def test_the_secret_is_declared_empty_and_its_contents_are_left_to_the_refresher() -> None:
+    secret = declared(**BY_REFERENCE).one(SECRET)
+    assert secret.inputs["metadata"]["name"] == "proxy"
+    assert not {"data", "stringData"} & set(secret.inputs)
+    assert "annotations" not in secret.inputs["metadata"]
+    assert set(secret.ignore_changes) == {"data", "metadata.annotations"}
+    assert {"data", "stringData"} <= set(secret.secret_outputs)
+
+
+def test_the_refresher_may_read_what_it_is_told_of_and_write_one_secret() -> None:
+    assert roles(declared(**BY_REFERENCE)) == {
+        ("a", "credentials"): [("secrets", "proxy", "get,patch"), ("events", "*", "create")],
+        ("default", "a-credentials"): [("secrets", "atlas-cert", "get")],
+        ("pool", "a-credentials"): [("secrets", "startd-token", "get"), ("configmaps", "pool-ca", "get")],
+    }
+
+
+def test_what_is_in_the_sites_own_namespace_needs_no_second_role() -> None:
+    monitor = declared(host_certificate=Reference(namespace="a", name="mine"))
+    assert roles(monitor) == {
+        ("a", "credentials"): [
+            ("secrets", "proxy", "get,patch"),
+            ("events", "*", "create"),
+            ("secrets", "mine", "get"),
+        ]
+    }
+
+
+def test_a_certificate_that_the_stack_holds_stays_secret_on_its_way_into_the_cluster() -> None:
+    monitor = declared(**BY_VALUE)
+    given = monitor.one(SECRET, "a-credentials-host-certificate")
+    assert given.inputs["metadata"]["name"] == "host-certificate"
+    assert given.inputs["stringData"] == {"hostcert": "CERTIFICATE", "hostkey": "KEY"}
+    assert any(path.startswith("stringData") for path in given.secrets)
+    assert monitor.one(CONFIG_MAP).inputs["data"] == {"ca.pem": "AUTHORITY"}
+    assert roles(monitor) == {
+        ("a", "credentials"): [
+            ("secrets", "proxy", "get,patch"),
+            ("events", "*", "create"),
+            ("secrets", "host-certificate", "get"),
+            ("configmaps", "pool-ca", "get"),
+        ]
+    }
+
+
+def test_without_token_and_authority_the_refresher_is_told_of_none() -> None:
+    monitor = declared(host_certificate=Reference(namespace="default", name="atlas-cert"))
+    told = {entry["name"] for entry in container(monitor)["env"]}
+    assert told == {"NAMESPACE", "SECRET", "HOST_CERTIFICATE", "PROXY_HOURS", "REFRESH_HOURS"}
+    assert monitor.all(CONFIG_MAP) == []
+
+
+@pytest.mark.parametrize("more", [BY_REFERENCE, BY_VALUE], ids=["by reference", "by value"])
+def test_the_refresher_understands_what_it_is_told_and_may_read_all_of_it(more: dict[str, Any]) -> None:
+    monitor = declared(**more)
+    environment = {entry["name"]: entry.get("value", "a") for entry in container(monitor)["env"]}
+    wanted = options(environment)
+    assert (wanted.life.total_seconds(), wanted.period.total_seconds()) == (96 * 3600, 6 * 3600)
+    readable = {
+        (namespace, resource, name)
+        for (namespace, _), allowed in roles(monitor).items()
+        for resource, name, verbs in allowed
+        if "get" in verbs
+    }
+    for reference in (wanted.secret, wanted.host, wanted.token, wanted.authority):
+        if reference is not None:
+            assert (reference.namespace, f"{reference.kind.lower()}s", reference.name) in readable
+
+
+def test_the_refresher_is_the_only_one_who_may_do_so() -> None:
+    for binding in declared(**BY_REFERENCE).all(BINDING):
+        assert binding.inputs["subjects"] == [{"kind": "ServiceAccount", "name": "credentials", "namespace": "a"}]
+        assert binding.inputs["roleRef"]["name"] == binding.inputs["metadata"]["name"]
+
+
+def test_who_uses_the_secret_waits_for_a_good_proxy_and_is_told_soon_that_there_is_none() -> None:
+    def program() -> None:
+        made = Credentials("a-credentials", arguments(**BY_REFERENCE))
+        pulumi.export("secret", made.secret)
+        pulumi.export("metrics", made.metrics)
+
+    monitor = deploy(program)
+    assert monitor.stack.outputs == {
+        "secret": "proxy",
+        "metrics": "http://credentials.a.svc.cluster.local:8080/metrics",
+    }
+    assert monitor.one("atlas-sites:index:Credentials").outputs == monitor.stack.outputs
+    deployment = monitor.one(DEPLOYMENT)
+    assert deployment.timeouts == {"create": "3m", "update": "3m"}
+    needed = {resource.urn for resource in monitor.all() if resource.type in {SECRET, BINDING}}
+    assert needed <= set(deployment.depends_on)
+    assert container(monitor)["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_what_uses_the_name_of_the_secret_depends_on_the_refresher() -> None:
+    def program() -> None:
+        made = Credentials("a-credentials", arguments(**BY_REFERENCE))
+        core.ConfigMap("user-of-it", metadata={"name": "user"}, data={"secret": made.secret})
+
+    monitor = deploy(program)
+    assert monitor.one(DEPLOYMENT).urn in monitor.one(CONFIG_MAP, "user-of-it").depends_on
+
+
+def test_the_pod_has_no_more_rights_than_it_needs() -> None:
+    spec = declared(**BY_REFERENCE).one(DEPLOYMENT).inputs["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    (only,) = spec["containers"]
+    assert only["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert "volumes" not in spec, "the host's key is read from the API server, never mounted"
+
+
+def test_a_new_refresher_that_finds_no_good_proxy_does_not_end_the_old_one() -> None:
+    strategy = declared(**BY_REFERENCE).one(DEPLOYMENT).inputs["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_all_that_is_declared_hangs_below_the_component_and_is_named_after_it() -> None:
+    def program() -> None:
+        Credentials("a-credentials", arguments(**BY_REFERENCE))
+        Credentials("b-credentials", arguments(**BY_VALUE))
+
+    monitor = deploy(program)
+    for name in ("a-credentials", "b-credentials"):
+        component = monitor.one("atlas-sites:index:Credentials", name)
+        children = monitor.children(component)
+        assert len(children) >= 6
+        assert all(re.match(rf"{name}-", child.name) for child in children)
+    assert len(monitor.children(monitor.stack)) == 2
