@@ -34,13 +34,11 @@ EXECUTE = {HOME}/execute
 ENABLE_KERNEL_TUNING = False
 DISCARD_SESSION_KEYRING_ON_STARTUP = False
 
-# The world reaches the pool by its Service, whose full name is that of the certificate. In the pod this name means the
-# pod itself, whose daemons would else wait for each other until the Service knows them; a shorter one is the Service.
+# Startds find the collector by its Service, whose name the certificate has. In the pod that name is the pod itself, so
+# that its daemons need not wait for the Service to know them; they tell the pod's address to whom the collector introduces.
 CONDOR_HOST = {POOL_HOST}
 COLLECTOR_HOST = {ADDRESS}
 NETWORK_HOSTNAME = {POOL_HOST}
-TCP_FORWARDING_HOST = {POOL_HOST.removesuffix(".cluster.local")}
-PRIVATE_NETWORK_NAME = pool
 USE_SHARED_PORT = True
 SCHEDD_NAME = schedd@{POOL_HOST}
 UID_DOMAIN = {TRUST_DOMAIN}

@@ -250,7 +250,7 @@ def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], now: floa
     because = f"{unproven} unproven, of {status.window} that may be"
     terms.append(Term(name="window", allows=status.window - unproven, because=because))
     if status.circuit is Circuit.OPEN:
-        because = f"startds found no work; the next tries at {_clock(status.until)}, back-off level {status.level}"
+        because = f"{_fault(status)}; the next tries at {_clock(status.until)}, back-off level {status.level}"
         terms.append(Term(name="circuit", allows=0, because=because))
 
     waiting = [pod for pod in alive if pod.unschedulable and not _stopping(pod)]
@@ -369,6 +369,14 @@ def _countable(pod: Pod, status: Status, now: float) -> bool:
     if pod.held:
         return pod.uid in {uid for uid, _ in status.uncounted}
     return ended(pod, now) and pod.deadline is None
+
+
+def _fault(status: Status) -> str:
+    """What opened the circuit, by the last startd that failed."""
+    last = next((result for result in status.recent if result.what in FAILURES or result.what is Class.TRANSIENT), None)
+    if last is None or last.what is Class.NO_WORK:
+        return "startds found no work"
+    return f"startds failed, the last one by {last.what} ({last.reason})"
 
 
 def _clock(time: float | None) -> str:

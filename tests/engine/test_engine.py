@@ -23,7 +23,7 @@ from local.paths import CHECKOUT
 from local.progress import Progress
 from local.refusal import Refusal
 from local.tools import PROVIDER, Tool
-from tests.engine.conftest import RUNTIME, Project
+from tests.engine.projects import RUNTIME, Project
 
 pytestmark = pytest.mark.engine
 
@@ -65,10 +65,12 @@ def rooms(project: Project) -> Project:
 
 
 def test_what_was_built_tells_the_pinned_versions(rooms: Project) -> None:
-    assert rooms.succeeds("version").strip() == f"v{tools.pins()['pulumi']}"
+    version = rooms.succeeds("version").strip().removeprefix("v")
+    if tools.TOOLS["pulumi"].on_path() is None:  # else it is this machine's own, which may be newer
+        assert version == tools.pins()["pulumi"]
     told = json.loads(rooms.succeeds("about", "--json"))
     plugins = {(plugin["kind"], plugin["name"]): plugin["version"] for plugin in told["plugins"]}
-    assert plugins["language", "python"] == tools.pins()["pulumi"]
+    assert plugins["language", "python"] == version
     assert plugins["resource", "kubernetes"] == tools.pins()[PROVIDER]
     assert told["runtime"]["executable"].startswith(sys.prefix)
 
@@ -268,9 +270,7 @@ def test_an_advisory_policy_is_shown_and_a_mandatory_one_refuses(rooms: Project,
         assert "[advisory]  rooms" in output
         assert "[mandatory]  halls" in output
         assert "cellar is no hall" in output
-    assert json.loads(rooms.succeeds("stack", "export"))["deployment"].get("resources", [])[1:] == [], (
-        "no room was made"
-    )
+    assert "Room::cellar" not in rooms.succeeds("stack", "export")
 
     (rooms.directory / "Pulumi.dev.yaml").write_text(SETTINGS.replace(", cellar", ""))
     output = rooms.succeeds("up", "--yes", "--skip-preview", "--policy-pack", str(pack))
@@ -283,7 +283,7 @@ PODS = """\
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-cluster = kubernetes.Provider("cluster", kubeconfig="{}", render_yaml_to_directory="rendered")
+cluster = kubernetes.Provider("cluster", render_yaml_to_directory="rendered")
 for privileged in pulumi.Config().require_object("privileged"):
     kubernetes.core.v1.Pod(
         f"pod-{privileged}".lower(),
@@ -377,12 +377,25 @@ def things(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Things(project, tmp_path / "place")
 
 
+HEARD = "^C received; cancelling"
+
+
+def await_words(process: subprocess.Popen[str], words: str) -> None:
+    """Reads what it says until it says these."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"it ended and did not say {words!r}")
+
+
 def test_a_ctrl_c_lets_what_is_being_made_end_and_the_next_up_goes_on(things: Things) -> None:
     process = things.project.start("up", "--yes", "--skip-preview")
     things.wait("first")
     with pytest.raises(Refusal, match=r"^stack dev is being changed by pulumi \(process \d+\): wait for its end$"):
         things.project.engine.recover("dev")
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+    await_words(process, HEARD)
     things.let("first")
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -397,9 +410,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_next_up_goes_on(things: Things) ->
     process = things.project.start("up", "--yes", "--skip-preview")
     things.wait("first")
     os.killpg(process.pid, signal.SIGINT)
-    assert process.stdout is not None
-    while "press ^C again" not in process.stdout.readline():
-        assert process.poll() is None
+    await_words(process, HEARD)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -411,9 +422,14 @@ def test_a_second_ctrl_c_ends_at_once_and_the_next_up_goes_on(things: Things) ->
 def test_a_ctrl_c_in_our_own_run_is_handed_to_the_engine_once(
     things: Things, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    said: list[str] = []
+
     def stop() -> None:
         things.wait("first")
         signal.raise_signal(signal.SIGINT)
+        while HEARD not in "".join(said):
+            said.append(capfd.readouterr().out)
+            time.sleep(0.05)
         things.let("first")
 
     stopper = threading.Thread(target=stop)
@@ -421,7 +437,7 @@ def test_a_ctrl_c_in_our_own_run_is_handed_to_the_engine_once(
     with pytest.raises(KeyboardInterrupt):
         things.project.engine.run("up", "--yes", "--skip-preview", "--stack", "dev")
     stopper.join()
-    output = capfd.readouterr().out
+    output = "".join([*said, capfd.readouterr().out])
     assert output.count("^C received") == 1
     assert "update canceled" in output
     assert things.made() == ["first"]

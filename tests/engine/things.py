@@ -3,6 +3,8 @@
 While a thing is being made there is a file `<name>.making`; `<name>.let` lets it be made.
 """
 
+# ruff: noqa: N802  the names are the protocol's
+
 import sys
 import threading
 from concurrent import futures
@@ -19,25 +21,29 @@ ended = threading.Event()
 class Things(provider_pb2_grpc.ResourceProviderServicer):
     """What the engine asks of a provider in the life of a simple resource."""
 
-    def GetPluginInfo(self, request, context):
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
         return plugin_pb2.PluginInfo(version="1.0.0")
 
-    def CheckConfig(self, request, context):
+    def CheckConfig(
+        self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
+    ) -> provider_pb2.CheckResponse:
         return provider_pb2.CheckResponse(inputs=request.news)
 
-    def DiffConfig(self, request, context):
+    def DiffConfig(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
-    def Configure(self, request, context):
+    def Configure(
+        self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
+    ) -> provider_pb2.ConfigureResponse:
         return provider_pb2.ConfigureResponse()
 
-    def Check(self, request, context):
+    def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:
         return provider_pb2.CheckResponse(inputs=request.news)
 
-    def Diff(self, request, context):
+    def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
-    def Create(self, request, context):
+    def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
         name = request.urn.rsplit("::", 1)[-1]
         place = Path(request.properties["place"])
         (place / f"{name}.making").touch()
@@ -45,13 +51,13 @@ class Things(provider_pb2_grpc.ResourceProviderServicer):
             pass
         return provider_pb2.CreateResponse(id=name, properties=request.properties)
 
-    def Read(self, request, context):
+    def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> provider_pb2.ReadResponse:
         return provider_pb2.ReadResponse(id=request.id, inputs=request.inputs, properties=request.properties)
 
-    def Delete(self, request, context):
+    def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
         return empty_pb2.Empty()
 
-    def Cancel(self, request, context):
+    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
         return empty_pb2.Empty()
 
 

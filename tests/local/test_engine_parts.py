@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -272,9 +273,33 @@ ASKED_TO_STOP = 'trap "echo stopping; exit 0" INT; echo started; while true; do 
 def test_an_engine_that_takes_too_long_is_asked_to_stop(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     installed = stand_in(project, ASKED_TO_STOP)
     installed.prepare("dev")
-    with pytest.raises(Refusal, match=r"^pulumi up of stack dev: stopped after 1 s; what is above says"):
-        installed.run("up", seconds=1)
+    with pytest.raises(Refusal, match=r"^pulumi up of stack dev: stopped after 2 s; what is above says"):
+        installed.run("up", seconds=2)
     assert capfd.readouterr().out == "started\nstopping\n"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_each_ctrl_c_reaches_the_engine_once(project: Path, capfd: pytest.CaptureFixture[str], times: int) -> None:
+    script = """
+        heard=0
+        trap 'heard=$((heard + 1)); echo $heard > heard; [ $heard = {times} ] && exit 1' INT
+        touch started; while true; do sleep 0.05; done
+    """
+    installed = stand_in(project, script.replace("{times}", str(times)))
+    installed.prepare("dev")
+
+    def press() -> None:
+        for sign in ["started", "heard"][:times]:
+            while not (project / sign).exists():
+                time.sleep(0.02)
+            signal.raise_signal(signal.SIGINT)
+
+    person = threading.Thread(target=press)
+    person.start()
+    with pytest.raises(KeyboardInterrupt):
+        installed.run("up")
+    person.join()
+    assert (project / "heard").read_text() == f"{times}\n"
 
 
 def test_an_engine_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +307,7 @@ def test_an_engine_that_does_not_stop_is_killed(project: Path, monkeypatch: pyte
     installed = stand_in(project, 'trap "" INT; echo $$ > pid; while true; do sleep 0.05; done')
     installed.prepare("dev")
     with pytest.raises(Refusal, match="stopped after"):
-        installed.run("up", seconds=1)
+        installed.run("up", seconds=2)
     assert not Path("/proc", (project / "pid").read_text().strip()).exists()
 
 

@@ -328,6 +328,13 @@ def test_failures_without_a_proof_between_open_the_circuit() -> None:
     assert (status.window, status.circuit, status.level) == (1, Circuit.OPEN, 1)
 
 
+def test_what_opened_the_circuit_is_told() -> None:
+    idle = learned(CLOSED, *(fail(number, 300) for number in range(1, 9)))
+    assert "startds found no work; the next tries at" in idle.message
+    faulty = learned(CLOSED, *(fail(number, 600) for number in range(1, 9)))
+    assert "startds failed, the last one by GridFault (r); the next tries at" in faulty.message
+
+
 def test_a_site_that_is_banned_stops_at_once() -> None:
     assert learned(CLOSED, fail(1, 400)).circuit is Circuit.OPEN
 

@@ -16,8 +16,13 @@ ROOT = Path("/cvmfs")
 LOOK_EVERY_SECONDS = 1.0
 # A mount whose server is gone may hang whoever looks at it, for ever and unkillably; so another process looks.
 LOOK_SECONDS = 20.0
-LOOK = "import os, sys; sys.exit(not os.listdir(sys.argv[1]) and 3)"
-EMPTY = 3
+LOOK = """\
+import os, sys
+try:
+    sys.exit(None if os.listdir(sys.argv[1]) else "it is empty")
+except OSError as error:
+    sys.exit(error.strerror)
+"""
 
 
 def repositories(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -46,9 +51,7 @@ def look(repository: Path, seconds: float = LOOK_SECONDS) -> str | None:
     except subprocess.TimeoutExpired:
         looker.kill()  # not waited for: it may be stuck in the kernel
         return f"no answer within {seconds:.0f} s"
-    if looker.returncode == EMPTY:
-        return "it is empty"
-    return None if looker.returncode == 0 else said.strip().rpartition("] ")[2] or "it cannot be listed"
+    return None if looker.returncode == 0 else said.strip() or "it cannot be listed"
 
 
 def wait(names: tuple[str, ...], seconds: float, root: Path = ROOT) -> None:

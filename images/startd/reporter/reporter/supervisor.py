@@ -203,6 +203,10 @@ def main() -> int:
     except Fault as fault:
         verdict = Outcome(code=Code.SITE_FAULT, reason=fault.reason, sentence=str(fault))
         message.write(Message(code=verdict.code, reason=verdict.reason, sentence=verdict.sentence))
+    except OSError as error:  # above all: no space left
+        sentence = f"{error.filename or places.SCRATCH}: {error.strerror}; give the startd more disk"
+        verdict = Outcome(code=Code.SITE_FAULT, reason="ScratchUnusable", sentence=sentence)
+        message.write(Message(code=verdict.code, reason=verdict.reason, sentence=sentence))
     if verdict.code >= Code.BANNED:
         _show_logs()
     print(f"{int(verdict.code)} {verdict.reason}: {verdict.sentence}", flush=True)
