@@ -51,7 +51,7 @@ test: lint test-fast test-engine test-cluster ## everything, as CI runs it
 
 .PHONY: test-fast
 test-fast: $(VENV) ## tests that need nothing but Python
-	$(BIN)/pytest -m fast
+	$(BIN)/pytest -m fast -n auto
 
 .PHONY: test-engine
 test-engine: $(VENV) ## tests that need the Pulumi engine (built once where it is missing)

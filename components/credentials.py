@@ -103,7 +103,13 @@ class Credentials(pulumi.ComponentResource):
         )
         core.Service(
             f"{name}-metrics",
-            metadata=_metadata(NAME, args),
+            metadata=meta.ObjectMetaArgs(
+                name=NAME,
+                namespace=args.namespace,
+                labels=labels(args.site, NAME),
+                # The engine would wait here for ready pods too, and for longer than it waits for the refresher.
+                annotations={"pulumi.com/skipAwait": "true"},
+            ),
             spec=core.ServiceSpecArgs(
                 selector=selector(args.site, NAME),
                 ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)],

@@ -16,8 +16,9 @@ NAME = "startds"
 PROGRAMS = "/opt/atlas-sites/bin"
 # From the end of the payload to the end of the pod: HTCondor's own goodbye to the pool.
 LEAVING_SECONDS = 120
-# After a startd's patience is over it still has to leave; one that is Ready beyond that has been claimed.
-PROOF_MARGIN_SECONDS = 60
+# After a startd's patience is over it still has to leave, which takes seconds; one that is Ready beyond that has been
+# claimed.
+PROOF_MARGIN_SECONDS = 30
 # What the vacuum controller needs to see the last one gone, before the engine gives up.
 DELETION_MARGIN_SECONDS = 300
 LOGS_MIB = 256

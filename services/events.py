@@ -1,4 +1,4 @@
-"""Events, which `kubectl describe` shows below the object that they are about."""
+"""Events, which `kubectl get events` shows with the object that they are about."""
 
 import hashlib
 

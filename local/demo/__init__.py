@@ -19,6 +19,7 @@ from local.refusal import Refusal
 from local.repository import URL
 
 POOL = ("--namespace=pool", "deployment/cm")
+SITE = "dev"
 JOBS = 20
 EVENTS = 500  # 5 to 10 s of a slow core
 CARD = f"{URL}/inputs/dijets.cmnd"
@@ -76,7 +77,7 @@ def run(kubeconfig: Path, progress: Progress, jobs: int = JOBS) -> DemoResult:
 
 
 def submission(jobs: int) -> str:
-    """The submit description; process p runs with seed p + 1."""
+    """The submit description; process p runs with seed p + 1, and on this site alone, for it has the software."""
     return f"""\
 executable = payload.py
 arguments = "$INT(Number) {EVENTS} {CARD}"
@@ -89,6 +90,7 @@ error = error.$(Process).txt
 output = output.$(Process).txt
 log = batch.log
 job_machine_attrs = ATLAS_SITE
+requirements = SiteName == "{SITE}"
 request_cpus = 1
 request_memory = 400
 request_disk = 100MB

@@ -35,7 +35,7 @@ ENABLE_KERNEL_TUNING = False
 DISCARD_SESSION_KEYRING_ON_STARTUP = False
 
 # Startds find the collector by its Service, whose name the certificate has. In the pod that name is the pod itself, so
-# that its daemons need not wait for the Service to know them; they tell the pod's address to whom the collector introduces.
+# that its daemons need not wait for the Service to know them. To others the collector tells their pod's address.
 CONDOR_HOST = {POOL_HOST}
 COLLECTOR_HOST = {ADDRESS}
 NETWORK_HOSTNAME = {POOL_HOST}

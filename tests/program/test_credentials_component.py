@@ -157,6 +157,8 @@ def test_who_uses_the_secret_waits_for_a_good_proxy_and_is_told_soon_that_there_
     needed = {resource.urn for resource in monitor.all() if resource.type in {SECRET, BINDING}}
     assert needed <= set(deployment.depends_on)
     assert container(monitor)["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    service = monitor.one("kubernetes:core/v1:Service")
+    assert service.inputs["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
 
 
 def test_what_uses_the_name_of_the_secret_depends_on_the_refresher() -> None:
