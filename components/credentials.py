@@ -13,15 +13,13 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods
-from components.labels import labels, selector
+from components import naming, service
+from components.labels import labels
 
 NAME = "credentials"
 SECRET = "proxy"  # noqa: S105  the name of an object
 HOST_CERTIFICATE = "host-certificate"
 AUTHORITY = "pool-ca"
-# From nothing to a first proxy takes seconds; a wrong certificate should not take the engine's ten minutes to be told.
-READY_TIMEOUT = "3m"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,39 +83,32 @@ class Credentials(pulumi.ComponentResource):
     def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Credentials", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        account = core.ServiceAccount(f"{name}-account", metadata=_metadata(NAME, args), opts=own)
-        needed = [
+        described = service.ServiceArgs(
+            site=args.site,
+            namespace=args.namespace,
+            priority=args.priority,
+            image=args.image,
+            name=NAME,
+            # Two may run side by side, and a new one that finds no good proxy must not end the old one.
+            strategy=apps.DeploymentStrategyArgs(
+                type="RollingUpdate",
+                rolling_update=apps.RollingUpdateDeploymentArgs(max_surge=1, max_unavailable=0),
+            ),
+            environment=environment(args),
+            cores="20m",
+            memory="128Mi",
+        )
+        account = service.account(f"{name}-account", described, own)
+        needs = [
             account,
             _secret(name, args, self),
             *_given(name, args, own),
             *_permissions(name, args, account, self),
         ]
-        refresher = _refresher(
-            name,
-            args,
-            pulumi.ResourceOptions(
-                parent=self,
-                depends_on=needed,
-                custom_timeouts=pulumi.CustomTimeouts(create=READY_TIMEOUT, update=READY_TIMEOUT),
-            ),
-        )
-        core.Service(
-            f"{name}-metrics",
-            metadata=meta.ObjectMetaArgs(
-                name=NAME,
-                namespace=args.namespace,
-                labels=labels(args.site, NAME),
-                # The engine would wait here for ready pods too, and for longer than it waits for the refresher.
-                annotations={"pulumi.com/skipAwait": "true"},
-            ),
-            spec=core.ServiceSpecArgs(
-                selector=selector(args.site, NAME),
-                ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)],
-            ),
-            opts=own,
-        )
+        refresher = service.deployment(f"{name}-refresher", described, self, needs)
+        service.metrics(f"{name}-metrics", described, own)
         self.secret = refresher.metadata.apply(lambda _: SECRET)
-        self.metrics = f"http://{naming.service_host(NAME, naming.namespace(args.site))}:{pods.HTTP_PORT}/metrics"
+        self.metrics = service.metrics_address(args.site, NAME)
         self.register_outputs({"secret": self.secret, "metrics": self.metrics})
 
 
@@ -211,50 +202,6 @@ def _permissions(
             subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
             opts=pulumi.ResourceOptions(parent=parent, depends_on=[role, account]),
         )
-
-
-def _refresher(name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions) -> apps.Deployment:
-    return apps.Deployment(
-        f"{name}-refresher",
-        metadata=_metadata(NAME, args),
-        spec=apps.DeploymentSpecArgs(
-            replicas=1,
-            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, NAME)),
-            # Two may run side by side, and a new one that finds no good proxy must not end the old one.
-            strategy=apps.DeploymentStrategyArgs(
-                type="RollingUpdate",
-                rolling_update=apps.RollingUpdateDeploymentArgs(max_surge=1, max_unavailable=0),
-            ),
-            template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(args.site, NAME)),
-                spec=core.PodSpecArgs(
-                    service_account_name=NAME,
-                    enable_service_links=False,
-                    priority_class_name=args.priority,
-                    security_context=pods.running_as(pods.SERVICE_UID),
-                    termination_grace_period_seconds=30,
-                    containers=[
-                        core.ContainerArgs(
-                            name=NAME,
-                            image=args.image,
-                            args=["python3", "-m", "services.credentials"],
-                            env=[
-                                pods.from_field("NAMESPACE", "metadata.namespace"),
-                                *(core.EnvVarArgs(name=key, value=value) for key, value in environment(args).items()),
-                            ],
-                            ports=[core.ContainerPortArgs(name="http", container_port=pods.HTTP_PORT)],
-                            security_context=pods.unprivileged(),
-                            resources=pods.resources(cores="20m", most_cores="1", memory="128Mi"),
-                            startup_probe=pods.http_probe("/healthz", period=1, failures=60),
-                            readiness_probe=pods.http_probe("/readyz", period=5, failures=3),
-                            liveness_probe=pods.http_probe("/healthz", period=20, failures=3),
-                        )
-                    ],
-                ),
-            ),
-        ),
-        opts=opts,
-    )
 
 
 def _metadata(name: str, args: CredentialsArgs) -> meta.ObjectMetaArgs:

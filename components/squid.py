@@ -247,7 +247,13 @@ def _apart(site: str) -> core.AffinityArgs:
 def _service(resource: str, service: str, picks: dict[str, str], args: SquidsArgs, own: pulumi.ResourceOptions) -> None:
     core.Service(
         resource,
-        metadata=_metadata(service, args),
+        metadata=meta.ObjectMetaArgs(
+            name=service,
+            namespace=args.namespace,
+            labels=labels(args.site, "squid"),
+            # The engine would wait here for ready pods too, after it has waited for the Deployment.
+            annotations={"pulumi.com/skipAwait": "true"},
+        ),
         spec=core.ServiceSpecArgs(
             type="ClusterIP",
             selector=picks,

@@ -8,12 +8,9 @@ import pulumi
 import yaml
 from pulumi_kubernetes.apiextensions import v1 as apiextensions
 from pulumi_kubernetes.apps import v1 as apps
-from pulumi_kubernetes.core import v1 as core
-from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods
-from components.labels import labels, selector
+from components import service
 
 DEFINITION = Path(__file__).with_name("startdset_crd.yaml")
 GROUP = "vacuum.atlas-sites.io"
@@ -42,39 +39,37 @@ class Vacuum(pulumi.ComponentResource):
 
     Attributes:
         metrics: where Prometheus may ask it.
-        ready: what a StartdSet must wait for when it is made, and outlive it when it goes.
     """
 
     metrics: str
-    ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: VacuumArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Vacuum", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
+        described = service.ServiceArgs(
+            site=args.site,
+            namespace=args.namespace,
+            priority=args.priority,
+            image=args.image,
+            name=NAME,
+            # Two at once would each obey the limits, not both together.
+            strategy=apps.DeploymentStrategyArgs(type="Recreate"),
+            cores="50m",
+            memory="256Mi",
+        )
         definition = _definition(name, own)
-        account = core.ServiceAccount(f"{name}-account", metadata=_metadata(args), opts=own)
-        role = rbac.Role(f"{name}-role", metadata=_metadata(args), rules=rules(), opts=own)
+        account = service.account(f"{name}-account", described, own)
+        role = rbac.Role(f"{name}-role", metadata=service.metadata(described), rules=rules(), opts=own)
         binding = rbac.RoleBinding(
             f"{name}-binding",
-            metadata=_metadata(args),
+            metadata=service.metadata(described),
             role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=NAME),
             subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[role, account]),
         )
-        controller = _controller(
-            name, args, pulumi.ResourceOptions(parent=self, depends_on=[definition, binding, account])
-        )
-        core.Service(
-            f"{name}-metrics",
-            metadata=_metadata(args),
-            spec=core.ServiceSpecArgs(
-                selector=selector(args.site, NAME),
-                ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)],
-            ),
-            opts=own,
-        )
-        self.ready = [definition, binding, controller]
-        self.metrics = f"http://{naming.service_host(NAME, naming.namespace(args.site))}:{pods.HTTP_PORT}/metrics"
+        service.deployment(f"{name}-controller", described, self, [definition, binding, account])
+        service.metrics(f"{name}-metrics", described, own)
+        self.metrics = service.metrics_address(args.site, NAME)
         self.register_outputs({"metrics": self.metrics})
 
 
@@ -106,45 +101,3 @@ def _definition(name: str, own: pulumi.ResourceOptions) -> apiextensions.CustomR
     return apiextensions.CustomResourceDefinition(
         f"{name}-definition", metadata=content["metadata"], spec=content["spec"], opts=own
     )
-
-
-def _controller(name: str, args: VacuumArgs, opts: pulumi.ResourceOptions) -> apps.Deployment:
-    return apps.Deployment(
-        f"{name}-controller",
-        metadata=_metadata(args),
-        spec=apps.DeploymentSpecArgs(
-            replicas=1,
-            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, NAME)),
-            # Two at once would each obey the limits, not both together.
-            strategy=apps.DeploymentStrategyArgs(type="Recreate"),
-            template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(args.site, NAME)),
-                spec=core.PodSpecArgs(
-                    service_account_name=NAME,
-                    enable_service_links=False,
-                    priority_class_name=args.priority,
-                    security_context=pods.running_as(pods.SERVICE_UID),
-                    termination_grace_period_seconds=30,
-                    containers=[
-                        core.ContainerArgs(
-                            name=NAME,
-                            image=args.image,
-                            args=["python3", "-m", "services.vacuum"],
-                            env=[pods.from_field("NAMESPACE", "metadata.namespace")],
-                            ports=[core.ContainerPortArgs(name="http", container_port=pods.HTTP_PORT)],
-                            security_context=pods.unprivileged(),
-                            resources=pods.resources(cores="50m", most_cores="1", memory="256Mi"),
-                            startup_probe=pods.http_probe("/healthz", period=1, failures=60),
-                            readiness_probe=pods.http_probe("/readyz", period=5, failures=3),
-                            liveness_probe=pods.http_probe("/healthz", period=20, failures=3),
-                        )
-                    ],
-                ),
-            ),
-        ),
-        opts=opts,
-    )
-
-
-def _metadata(args: VacuumArgs) -> meta.ObjectMetaArgs:
-    return meta.ObjectMetaArgs(name=NAME, namespace=args.namespace, labels=labels(args.site, NAME))

@@ -2,10 +2,13 @@
 
 import fcntl
 import json
+import os
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
@@ -30,6 +33,7 @@ from local.engine import Engine
 from local.paths import state_dir
 from local.progress import Progress
 from local.refusal import Refusal
+from services.credentials.inputs import check
 
 STACK = "dev"
 HOST_TOOLS = ("pulumi", "kubernetes", "coredns")
@@ -69,7 +73,7 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
     with _alone():
         progress = Progress(total=8)
         with progress.step("tools", "the engine, its Kubernetes provider and, for a node here, Kubernetes itself"):
-            binaries = tools.ensure(progress, HOST_TOOLS if kubeconfig is None else ("pulumi",))
+            binaries = _tools(progress, HOST_TOOLS if kubeconfig is None else ("pulumi",))
         with progress.step("images", "startd, squid, services, cvmfs and the demonstration's repository"):
             images = pictures.build(progress)
         with progress.step("cluster", "a Kubernetes node on this machine" if kubeconfig is None else f"{kubeconfig}"):
@@ -127,7 +131,7 @@ def env() -> None:
 
 
 def down() -> None:
-    """Takes the site down: on our own node everything goes with the node, on another cluster Pulumi destroys the stack."""
+    """Takes the site down: our own node goes with all that is on it, on another cluster Pulumi destroys the stack."""
     with _alone():
         target = Target.recorded()
         if target is None or target.ours:
@@ -137,14 +141,15 @@ def down() -> None:
         else:
             progress = Progress(total=2)
             with progress.step("site", "pulumi destroy of the dev stack"):
-                engine = Engine(tools.ensure(progress, ("pulumi",)))
+                engine = Engine(_tools(progress, ("pulumi",)))
                 access = {"KUBECONFIG": target.kubeconfig}
                 engine.prepare(STACK)
                 engine.recover(STACK, access)
                 engine.run("destroy", "--yes", "--skip-preview", "--stack", STACK, environment=access)
-            with progress.step("stand-ins", "the pool and the software repository"):
+            with progress.step("stand-ins", "the pool, the software repository and the throw-away certificate"):
                 repository.remove(Path(target.kubeconfig))
                 pool.remove(Path(target.kubeconfig))
+                _remove_certificate(Path(target.kubeconfig))
         shutil.rmtree(state_dir(), ignore_errors=True)
     print("Nothing of the site is left on this machine but its caches (make clean forgets those).")
 
@@ -153,15 +158,23 @@ def _record() -> Path:
     return state_dir() / "target.json"
 
 
+def _tools(progress: Progress, names: tuple[str, ...]) -> Path:
+    """Makes tools available, also to the commands that are run by name: a bare machine has no kubectl of its own."""
+    binaries = tools.ensure(progress, names)
+    os.environ["PATH"] = os.pathsep.join([str(binaries), tools.foreign_path()])
+    return binaries
+
+
 def _site() -> Path:
     target = Target.recorded()
     if target is None:
         raise Refusal("there is no site on this machine: bring it up with `make up`")
+    _tools(Progress(total=0), ("kubectl",))
     return Path(target.kubeconfig)
 
 
 def _environment() -> dict[str, str]:
-    return {**Engine(tools.ensure(Progress(total=0), ("pulumi",))).environment(), "KUBECONFIG": str(_site())}
+    return {**Engine(_tools(Progress(total=0), ("pulumi",))).environment(), "KUBECONFIG": str(_site())}
 
 
 def _target(
@@ -209,21 +222,48 @@ def _target(
 
 
 def _upload_certificate(kubeconfig: Path) -> None:
-    """The talk's command, word for word. A Secret that is there already is the user's, and stays."""
-    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "--request-timeout=20s"]
-    there = commands.output(
-        [*kubectl, "get", "secret", CERTIFICATE_SECRET, "--ignore-not-found", "-o", "name"],
-        what="looking for the certificate",
+    """The talk's command, word for word. A Secret that is there already is the user's, and stays.
+
+    Raises:
+        Refusal: no proxy can be made from what is in it.
+    """
+    held = _certificate(kubeconfig)
+    if held is None:
+        directory = certificates.directory()
+        _kubectl(
+            kubeconfig, "create", "secret", "generic", CERTIFICATE_SECRET,
+            f"--from-file=hostcert={directory / 'hostcert.pem'}", f"--from-file=hostkey={directory / 'hostkey.pem'}",
+        )  # fmt: skip
+        return
+    mistakes = check(held.get("hostcert", b""), held.get("hostkey", b""), datetime.now(UTC))
+    if mistakes:
+        raise Refusal(
+            f"Secret {CERTIFICATE_SECRET} of namespace default: {'; '.join(mistakes)}; replace it, or delete it "
+            f"(`kubectl delete secret {CERTIFICATE_SECRET}`) for a throw-away one"
+        )
+
+
+def _remove_certificate(kubeconfig: Path) -> None:
+    """Deletes the throw-away certificate, and never a user's."""
+    ours = (certificates.directory() / "hostcert.pem").read_bytes()
+    if (_certificate(kubeconfig) or {}).get("hostcert") == ours:
+        _kubectl(kubeconfig, "delete", "secret", CERTIFICATE_SECRET)
+
+
+def _certificate(kubeconfig: Path) -> dict[str, bytes] | None:
+    """What is in the Secret with the host certificate; none if there is no such Secret."""
+    text = _kubectl(kubeconfig, "get", "secret", CERTIFICATE_SECRET, "--ignore-not-found", "--output=json")
+    if not text:
+        return None
+    return {key: b64decode(value) for key, value in (json.loads(text).get("data") or {}).items()}
+
+
+def _kubectl(kubeconfig: Path, *words: str) -> str:
+    return commands.output(
+        ["kubectl", "--kubeconfig", kubeconfig, "--namespace=default", "--request-timeout=20s", *words],
+        what=f"certificate: kubectl {words[0]}",
         seconds=30,
     )
-    if there:
-        return
-    directory = certificates.directory()
-    commands.output(
-        [*kubectl, "create", "secret", "generic", CERTIFICATE_SECRET,
-         f"--from-file=hostcert={directory / 'hostcert.pem'}", f"--from-file=hostkey={directory / 'hostkey.pem'}"],
-        what="uploading the certificate", seconds=30,
-    )  # fmt: skip
 
 
 @contextmanager

@@ -1,0 +1,124 @@
+"""A service of ours as Kubernetes runs it: an unprivileged pod that tells its health, and an address for its metrics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components import naming, pods
+from components.labels import labels, selector
+
+# From nothing to ready takes seconds; what is wrong should not take the engine's ten minutes to be told.
+READY_TIMEOUT = "3m"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceArgs:
+    """One service.
+
+    Attributes:
+        site: the site's name.
+        namespace: the unprivileged one.
+        priority: the priority class of what startds depend on.
+        image: of the services.
+        name: of the service: its package below services/, its Deployment, its Service and its account.
+        strategy: how a new version takes over.
+        environment: what it is told, beside its own namespace.
+        cores: that the scheduler reserves, as a quantity.
+        memory: as a quantity.
+    """
+
+    site: str
+    namespace: pulumi.Input[str]
+    priority: pulumi.Input[str]
+    image: str
+    name: str
+    strategy: apps.DeploymentStrategyArgs
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cores: str
+    memory: str
+
+
+def metrics_address(site: str, name: str) -> str:
+    """Where Prometheus may ask, from within the cluster."""
+    return f"http://{naming.service_host(name, naming.namespace(site))}:{pods.HTTP_PORT}/metrics"
+
+
+def account(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> core.ServiceAccount:
+    """What the service is known as to the API server."""
+    return core.ServiceAccount(resource, metadata=metadata(args), opts=own)
+
+
+def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> core.Service:
+    """The address of the service."""
+    return core.Service(
+        resource,
+        metadata=meta.ObjectMetaArgs(
+            name=args.name,
+            namespace=args.namespace,
+            labels=labels(args.site, args.name),
+            # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
+            annotations={"pulumi.com/skipAwait": "true"},
+        ),
+        spec=core.ServiceSpecArgs(
+            selector=selector(args.site, args.name), ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)]
+        ),
+        opts=own,
+    )
+
+
+def deployment(
+    resource: str, args: ServiceArgs, parent: pulumi.Resource, needs: list[pulumi.Resource]
+) -> apps.Deployment:
+    """The pod of the service, made after what it needs."""
+    return apps.Deployment(
+        resource,
+        metadata=metadata(args),
+        spec=apps.DeploymentSpecArgs(
+            replicas=1,
+            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, args.name)),
+            strategy=args.strategy,
+            template=core.PodTemplateSpecArgs(
+                metadata=meta.ObjectMetaArgs(labels=labels(args.site, args.name)),
+                spec=core.PodSpecArgs(
+                    service_account_name=args.name,
+                    enable_service_links=False,
+                    priority_class_name=args.priority,
+                    security_context=pods.running_as(pods.SERVICE_UID),
+                    termination_grace_period_seconds=30,
+                    containers=[_container(args)],
+                ),
+            ),
+        ),
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=needs,
+            custom_timeouts=pulumi.CustomTimeouts(create=READY_TIMEOUT, update=READY_TIMEOUT),
+        ),
+    )
+
+
+def metadata(args: ServiceArgs) -> meta.ObjectMetaArgs:
+    """Of all that bears the name of the service."""
+    return meta.ObjectMetaArgs(name=args.name, namespace=args.namespace, labels=labels(args.site, args.name))
+
+
+def _container(args: ServiceArgs) -> core.ContainerArgs:
+    return core.ContainerArgs(
+        name=args.name,
+        image=args.image,
+        args=["python3", "-m", f"services.{args.name}"],
+        env=[
+            pods.from_field("NAMESPACE", "metadata.namespace"),
+            *(core.EnvVarArgs(name=key, value=value) for key, value in args.environment.items()),
+        ],
+        ports=[core.ContainerPortArgs(name="http", container_port=pods.HTTP_PORT)],
+        security_context=pods.unprivileged(),
+        resources=pods.resources(cores=args.cores, most_cores="1", memory=args.memory),
+        startup_probe=pods.http_probe("/healthz", period=1, failures=60),
+        readiness_probe=pods.http_probe("/readyz", period=5, failures=3),
+        liveness_probe=pods.http_probe("/healthz", period=20, failures=3),
+    )
