@@ -76,3 +76,12 @@ def key_file(host: Host) -> Path:
 def distinguished_name(host: Host) -> str:
     """Whom a host's certificate names, in OpenSSL's form with slashes."""
     return f"/O={host.group}/CN={host.user}"
+
+
+def is_throw_away(certificate: bytes) -> bool:
+    """Whether a certificate is one that this module made for the site, now or on another day: it bears that name."""
+    try:
+        named = x509.load_pem_x509_certificate(certificate).subject
+    except ValueError:
+        return False
+    return named.rfc4514_string() == f"CN={SITE.user},O={SITE.group}"

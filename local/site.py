@@ -96,7 +96,11 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
             access = {"KUBECONFIG": str(cluster)}
             engine.prepare(STACK)
             engine.recover(STACK, access)
-            engine.run("up", "--yes", "--skip-preview", "--stack", STACK, environment=access)
+            try:
+                engine.run("up", "--yes", "--skip-preview", "--stack", STACK, environment=access)
+            except Refusal as refusal:
+                # The engine says that pods are not ready; they say themselves why.
+                raise Refusal("\n".join([str(refusal), *screen.warnings(cluster, STACK)])) from None
         with progress.step("startds", "the first startd joins the pool"):
             screen.wait_for_startd(cluster, seconds=FIRST_STARTD_SECONDS)
     print("\nThe site is up.  make demo   make status   make down")
@@ -228,11 +232,16 @@ def _upload_certificate(kubeconfig: Path) -> None:
         Refusal: no proxy can be made from what is in it.
     """
     held = _certificate(kubeconfig)
+    own = certificates.certificate_file(certificates.SITE)
+    if held is not None and certificates.is_throw_away(held.get("hostcert", b"")):
+        if held["hostcert"] == own.read_bytes():
+            return
+        _kubectl(kubeconfig, "delete", "secret", CERTIFICATE_SECRET)
+        held = None
     if held is None:
-        directory = certificates.directory()
         _kubectl(
             kubeconfig, "create", "secret", "generic", CERTIFICATE_SECRET,
-            f"--from-file=hostcert={directory / 'hostcert.pem'}", f"--from-file=hostkey={directory / 'hostkey.pem'}",
+            f"--from-file=hostcert={own}", f"--from-file=hostkey={certificates.key_file(certificates.SITE)}",
         )  # fmt: skip
         return
     mistakes = check(held.get("hostcert", b""), held.get("hostkey", b""), datetime.now(UTC))
@@ -245,8 +254,7 @@ def _upload_certificate(kubeconfig: Path) -> None:
 
 def _remove_certificate(kubeconfig: Path) -> None:
     """Deletes the throw-away certificate, and never a user's."""
-    ours = (certificates.directory() / "hostcert.pem").read_bytes()
-    if (_certificate(kubeconfig) or {}).get("hostcert") == ours:
+    if certificates.is_throw_away((_certificate(kubeconfig) or {}).get("hostcert", b"")):
         _kubectl(kubeconfig, "delete", "secret", CERTIFICATE_SECRET)
 
 

@@ -16,6 +16,7 @@ LOOK_EVERY_SECONDS = 2.0
 EXPIRES = "atlas-sites.io/expires"
 UNKNOWN = "unknown"
 RECENT = 5
+WARNINGS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,17 @@ def gather(kubeconfig: Path, site: str) -> Snapshot:
         cvmfs=_mounters(daemons),
         proxy_until=_moment(((secret or {}).get("metadata", {}).get("annotations") or {}).get(EXPIRES)),
     )
+
+
+def warnings(kubeconfig: Path, site: str) -> list[str]:
+    """What the site's objects complain of in Events, one line for each complaint, the last ones last."""
+    told: dict[str, str] = {}
+    for namespace in (site, f"{site}-system"):
+        events = _json(kubeconfig, "get", "events", f"--namespace={namespace}", "--field-selector=type=Warning")
+        for event in (events or {}).get("items", []):
+            line = f"{event['involvedObject'].get('name')}: {event.get('reason')}: {event.get('message', '').strip()}"
+            told[line] = event.get("lastTimestamp") or event.get("eventTime") or ""
+    return [f"  {line}" for line in sorted(told, key=lambda line: told[line])[-WARNINGS:]]
 
 
 def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> None:

@@ -56,15 +56,26 @@ def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
     before = objects(somebody_elses)
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
 
-    def make(*words: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["make", *words], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=UP_SECONDS,
             check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"make {' '.join(words)}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        return done
 
-    make("up", f"KUBECONFIG={somebody_elses.kubeconfig}", "CONTEXT=atlas-local", f"PUSH={registry}/atlas")
+    def make(*words: str) -> None:
+        done = run(*words)
+        assert done.returncode == 0, f"make {' '.join(words)}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+    where = (f"KUBECONFIG={somebody_elses.kubeconfig}", "CONTEXT=atlas-local", f"PUSH={registry}/atlas")
+    (tmp_path / "wrong.pem").write_text("wrong")
+    wrong = (f"--from-file=hostcert={tmp_path}/wrong.pem", f"--from-file=hostkey={tmp_path}/wrong.pem")
+    somebody_elses.kubectl("create", "secret", "generic", "atlas-cert", *wrong)
+    refused = run("up", *where)
+    assert refused.returncode != 0
+    assert "Secret atlas-cert of namespace default: hostcert: a certificate in PEM form is needed" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    somebody_elses.kubectl("delete", "secret", "atlas-cert")
+    make("up", *where)
     pods = json.loads(somebody_elses.kubectl("get", "pods", "-n", "dev", "-o", "json"))["items"]
     images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
     assert images

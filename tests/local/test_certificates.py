@@ -56,6 +56,12 @@ def test_the_files_have_the_names_that_the_talks_command_uploads(directory: Path
     }  # fmt: skip
 
 
+def test_what_was_made_for_the_site_is_told_from_a_users_own() -> None:
+    assert certificates.is_throw_away(certificates.certificate_file(SITE).read_bytes())
+    assert not certificates.is_throw_away(certificates.certificate_file(POOL).read_bytes())
+    assert not certificates.is_throw_away(b"nonsense")
+
+
 @HOSTS
 def test_a_host_is_vouched_for_by_the_authority_under_its_name_and_has_its_key(host: Host) -> None:
     authority = x509.load_pem_x509_certificate(certificates.authority_file().read_bytes())
