@@ -1,4 +1,4 @@
-"""A service of ours as Kubernetes runs it: an unprivileged pod that tells its health, and an address for its metrics."""
+"""A service of ours as Kubernetes runs it: an unprivileged pod that tells its health, and where its metrics are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -86,9 +86,7 @@ def rules() -> list[rbac.PolicyRuleArgs]:
             api_groups=[""], resources=["pods"], verbs=["get", "list", "watch", "create", "patch", "delete"]
         ),
         rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
-        rbac.PolicyRuleArgs(
-            api_groups=[GROUP], resources=["startdsets"], verbs=["get", "list", "watch", "patch", "update"]
-        ),
+        rbac.PolicyRuleArgs(api_groups=[GROUP], resources=["startdsets"], verbs=["get", "list", "watch", "patch"]),
         # The second is asked for where an owner may only be named by who could delete it (OpenShift).
         rbac.PolicyRuleArgs(
             api_groups=[GROUP], resources=["startdsets/status", "startdsets/finalizers"], verbs=["update"]

@@ -226,9 +226,9 @@ def test_the_vacuum_controller_may_do_what_it_does_and_no_more(
 ) -> None:
     who = f"--as=system:serviceaccount:{SITE}:vacuum"
     said = site.kubectl("auth", "can-i", verb, resource, who, "-n", SITE, check=False)
-    assert said.strip().splitlines()[-1] == ("yes" if allowed else "no")
+    assert ("yes" if allowed else "no") in said.splitlines()
     elsewhere = site.kubectl("auth", "can-i", verb, resource, who, "-n", SYSTEM, check=False)
-    assert elsewhere.strip().splitlines()[-1] == "no"
+    assert "no" in elsewhere.splitlines()
 
 
 def test_squids_answer_for_the_declared_hosts_and_no_others(site: Cluster) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from components.vacuum import rules
 from local.paths import CHECKOUT
 from tests.cluster import toolbox
 
@@ -23,13 +24,7 @@ NAMESPACE = "t-vacuum-api"
 CRD = CHECKOUT / "components" / "startdset_crd.yaml"
 CRD_NAME = "startdsets.vacuum.atlas-sites.io"
 WAIT_SECONDS = 180.0
-RULES = [
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-    {"apiGroups": ["vacuum.atlas-sites.io"], "resources": ["startdsets"], "verbs": ["get", "list", "watch", "patch"]},
-    {"apiGroups": ["vacuum.atlas-sites.io"], "resources": ["startdsets/status"], "verbs": ["get", "update"]},
-    {"apiGroups": ["vacuum.atlas-sites.io"], "resources": ["startdsets/finalizers"], "verbs": ["update"]},
-]
+RULES = [{"apiGroups": r.api_groups, "resources": r.resources, "verbs": r.verbs} for r in rules()]
 
 
 class Cluster(Protocol):
@@ -145,7 +140,7 @@ def image(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def site(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]:
+def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]:
     """A namespace with an account that may do what the controller of a site may, and no more."""
     node.kubectl("create", "namespace", NAMESPACE)
     node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=60s")
@@ -186,11 +181,11 @@ def site(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]
             }
         )
     )
-    site = Site(cluster=node, image=image, kubeconfig=kubeconfig, log=tmp_path / "log")
-    yield site
-    site.stop(signal.SIGKILL)
+    place = Site(cluster=node, image=image, kubeconfig=kubeconfig, log=tmp_path / "log")
+    yield place
+    place.stop(signal.SIGKILL)
     for kind in ("pods", "startdsets"):  # a test that failed may have left what only the controller lets go
-        for item in site.get(kind)["items"]:
+        for item in place.get(kind)["items"]:
             name = item["metadata"]["name"]
             patch = '{"metadata":{"finalizers":null}}'
             node.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch, check=False)
@@ -276,61 +271,61 @@ def test_a_template_that_hides_the_end_of_a_startd_is_refused(
     assert sentence in refusal
 
 
-def test_a_set_grows_to_its_limit_and_drains_before_it_goes(site: Site) -> None:
-    site.start()
-    site.apply(site.spec(STAYS))
-    eventually(lambda: site.status().get("startds", {}).get("running") == 3, "three startds run")
-    assert site.status()["state"] == "Steady"
-    assert len(site.pods()) == 3
-    row = site.cluster.kubectl("get", "startdset", "-n", NAMESPACE)
+def test_a_set_grows_to_its_limit_and_drains_before_it_goes(place: Site) -> None:
+    place.start()
+    place.apply(place.spec(STAYS))
+    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    assert place.status()["state"] == "Steady"
+    assert len(place.pods()) == 3
+    row = place.cluster.kubectl("get", "startdset", "-n", NAMESPACE)
     assert row.split()[:7] == ["NAME", "STATE", "RUNNING", "UNPROVEN", "LIMIT", "BACKOFF-UNTIL", "LAST"]
-    site.delete()
-    assert site.pods() == []
-    assert "Draining" in site.log.read_text()
+    place.delete()
+    assert place.pods() == []
+    assert "Draining" in place.log.read_text()
 
 
-def test_stopping_the_controller_touches_no_startd(site: Site) -> None:
-    site.start()
-    site.apply(site.spec(STAYS))
-    eventually(lambda: site.status().get("startds", {}).get("running") == 3, "three startds run")
-    before = {pod["metadata"]["uid"] for pod in site.pods()}
-    site.stop(signal.SIGTERM)
-    after = [pod["metadata"] for pod in site.pods()]
+def test_stopping_the_controller_touches_no_startd(place: Site) -> None:
+    place.start()
+    place.apply(place.spec(STAYS))
+    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    before = {pod["metadata"]["uid"] for pod in place.pods()}
+    place.stop(signal.SIGTERM)
+    after = [pod["metadata"] for pod in place.pods()]
     assert {meta["uid"] for meta in after} == before
     assert not any("deletionTimestamp" in meta for meta in after)
-    site.start()
-    site.delete()
+    place.start()
+    place.delete()
 
 
-def test_each_outcome_is_counted_once_though_the_controller_is_killed(site: Site) -> None:
-    site.apply(site.spec(WORKS))
+def test_each_outcome_is_counted_once_though_the_controller_is_killed(place: Site) -> None:
+    place.apply(place.spec(WORKS))
     for pause in (2.0, 2.6, 3.1, 2.3, 3.7):
-        site.start()
+        place.start()
         time.sleep(pause)
-        site.stop(signal.SIGKILL)
-    site.start()
-    site.apply(site.spec(WORKS, limits={"pods": 0}))
-    eventually(lambda: site.pods() == [] and site.status().get("state") == "Steady", "all startds are gone")
-    status = site.status()
+        place.stop(signal.SIGKILL)
+    place.start()
+    place.apply(place.spec(WORKS, limits={"pods": 0}))
+    eventually(lambda: place.pods() == [] and place.status().get("state") == "Steady", "all startds are gone")
+    status = place.status()
     scheduled = {
         event["involvedObject"]["uid"]
-        for event in site.get("events")["items"]
+        for event in place.get("events")["items"]
         if event["reason"] == "Scheduled" and event["involvedObject"]["kind"] == "Pod"
     }
     assert len(scheduled) > 3
     assert status["outcomes"] == {"Worked": len(scheduled)}
-    site.delete()
+    place.delete()
 
 
-def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(site: Site) -> None:
-    site.start()
-    site.apply(site.spec(FINDS_NOTHING))
-    eventually(lambda: site.status().get("state") == "BackingOff" and site.pods() == [], "it backs off")
-    status = site.status()
+def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(place: Site) -> None:
+    place.start()
+    place.apply(place.spec(FINDS_NOTHING))
+    eventually(lambda: place.status().get("state") == "BackingOff" and place.pods() == [], "it backs off")
+    status = place.status()
     assert set(status["outcomes"]) == {"NoWork"}
     assert status["circuit"]["level"] == 1
     explained = subprocess.run(
-        [sys.executable, "-m", "services.vacuum", "--kubeconfig", site.kubeconfig, "explain"],
+        [sys.executable, "-m", "services.vacuum", "--kubeconfig", place.kubeconfig, "explain"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -339,9 +334,9 @@ def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(site: S
     ).stdout
     assert "startds found no work; the next tries at" in explained
     annotation = "vacuum.atlas-sites.io/retry-now=yes"
-    site.cluster.kubectl("annotate", "startdset", "startds", "-n", NAMESPACE, annotation)
+    place.cluster.kubectl("annotate", "startdset", "startds", "-n", NAMESPACE, annotation)
     one_more = sum(status["outcomes"].values()) + 1
-    eventually(lambda: sum(site.status()["outcomes"].values()) == one_more, "the probe was made and counted")
-    eventually(lambda: site.status()["state"] == "BackingOff", "it backs off again")
-    assert "vacuum.atlas-sites.io/retry-now" not in site.get("startdset", "startds")["metadata"].get("annotations", {})
-    site.delete()
+    eventually(lambda: sum(place.status()["outcomes"].values()) == one_more, "the probe was made and counted")
+    eventually(lambda: place.status()["state"] == "BackingOff", "it backs off again")
+    assert "vacuum.atlas-sites.io/retry-now" not in place.get("startdset", "startds")["metadata"].get("annotations", {})
+    place.delete()
