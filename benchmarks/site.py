@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/site.py [--cold]
 
 Takes the machine's dev site down and up again. With --cold the caches are empty too (an empty XDG_CACHE_HOME and Go
-caches), so that everything is downloaded and built. There is no peer in this table: the other ways to a Kubernetes
-node on one machine (kind, k3s, minikube) come as images or downloads, which the registries used here do not hold.
+caches), so that everything is downloaded and built but what the machine has installed: .venv and Debian packages. There
+is no peer in this table: the other ways to a Kubernetes node on one machine (kind, k3s, minikube) come as images or
+downloads, which the registries used here do not hold.
 """
 
 import argparse
@@ -124,7 +125,8 @@ def main() -> None:
     options.add_argument("--cold", action="store_true", help="begin with empty caches")
     cold = options.parse_args().cold
     environment = dict(os.environ)
-    with tempfile.TemporaryDirectory() as empty:
+    # Where the caches would lie: /tmp may be memory, and is not the disk that is measured.
+    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".atlas-sites-cold-") as empty:
         if cold:
             environment |= {
                 "XDG_CACHE_HOME": f"{empty}/cache",

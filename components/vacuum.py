@@ -82,11 +82,9 @@ def definition() -> dict[str, Any]:
 def rules() -> list[rbac.PolicyRuleArgs]:
     """All that the controller may do, in its own namespace."""
     return [
-        rbac.PolicyRuleArgs(
-            api_groups=[""], resources=["pods"], verbs=["get", "list", "watch", "create", "patch", "delete"]
-        ),
+        rbac.PolicyRuleArgs(api_groups=[""], resources=["pods"], verbs=["list", "watch", "create", "patch", "delete"]),
         rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
-        rbac.PolicyRuleArgs(api_groups=[GROUP], resources=["startdsets"], verbs=["get", "list", "watch", "patch"]),
+        rbac.PolicyRuleArgs(api_groups=[GROUP], resources=["startdsets"], verbs=["list", "watch", "patch"]),
         # The second is asked for where an owner may only be named by who could delete it (OpenShift).
         rbac.PolicyRuleArgs(
             api_groups=[GROUP], resources=["startdsets/status", "startdsets/finalizers"], verbs=["update"]

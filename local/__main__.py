@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from local import site
@@ -15,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring up the dev site")
-    up.add_argument("--kubeconfig", type=Path, help="use the cluster of this file in place of a node on this machine")
+    up.add_argument("--kubeconfig", type=path, help="use the cluster of this file in place of a node on this machine")
     up.add_argument("--context", help="the context of that file; its current one by default")
     up.add_argument("--push", metavar="REGISTRY", help="a registry that cluster pulls from")
     images = commands.add_parser("images", help="build the images")
@@ -30,14 +31,40 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def path(text: str) -> Path:
+    """A path; `~` too, which not every shell has replaced in `make up KUBECONFIG=~/…`."""
+    return Path(text).expanduser()
+
+
+def check(options: Mapping[str, object]) -> None:
+    """Refuses half a description of a cluster at once, not after minutes of building for the wrong one.
+
+    Raises:
+        Refusal: a word is missing.
+    """
+    named, where, push = options.get("kubeconfig"), options.get("context"), options.get("push")
+    if named is None and (where or push):
+        given = "CONTEXT" if where else "PUSH"
+        raise Refusal(f"make up: {given} is about an existing cluster: add KUBECONFIG=<its file>, or leave {given} out")
+    if named is not None and not push:
+        raise Refusal(
+            "make up: an existing cluster takes no images from this machine: add PUSH=<a registry it pulls from>"
+        )
+
+
 def main(words: list[str]) -> int:
     """Runs one command; the exit code of the process."""
     options = vars(parser().parse_args(words))
     command = options.pop("command")
     try:
+        if command == "up":
+            check(options)
         getattr(site, command)(**options)
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
+        return 1
+    except OSError as error:  # above all: no space left, or a directory that is another user's
+        print(f"error: {error.filename or command}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped; `make {command}` goes on from here", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Programs that come as Debian packages."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -12,6 +13,11 @@ from local.refusal import Refusal
 
 TRIES = 3
 SECONDS = 600.0
+ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    # Some packages bring services of their own (etcd, containerd): systemctl then starts none of them.
+    "SYSTEMD_OFFLINE": "1",
+}
 
 
 def ensure(programs: Mapping[str, str], *, purpose: str, log: Path, progress: Progress) -> None:
@@ -24,9 +30,9 @@ def ensure(programs: Mapping[str, str], *, purpose: str, log: Path, progress: Pr
         progress: where an installation is told.
 
     Raises:
-        Refusal: this is no Debian, we are not root, or apt-get failed.
+        Refusal: this is no Debian, we are not root, apt-get failed, or the packages are other ones here.
     """
-    wanted = sorted(package for program, package in programs.items() if not Path(program).exists())
+    wanted = missing(programs)
     if not wanted:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -35,21 +41,30 @@ def ensure(programs: Mapping[str, str], *, purpose: str, log: Path, progress: Pr
             "install them, then run again"
         )
     progress.note(f"installing {', '.join(wanted)}")
+
+    def run(*words: str) -> None:
+        commands.run(words, what=f"{purpose}: {words[0]}", log=log, seconds=SECONDS, environment=ENVIRONMENT)
+
     for attempt in range(1, TRIES + 1):
         try:
             for words in (["update"], ["install", "--yes", "--no-install-recommends", *wanted]):
-                commands.run(
-                    # A lock of dpkg that another program holds (unattended upgrades) is waited for.
-                    ["apt-get", "-o", "DPkg::Lock::Timeout=120", *words],
-                    what=f"{purpose}: apt-get {words[0]}",
-                    log=log,
-                    seconds=SECONDS,
-                    environment={"DEBIAN_FRONTEND": "noninteractive"},
-                )
+                # A lock of dpkg that another program holds (unattended upgrades) is waited for.
+                run("apt-get", "-o", "DPkg::Lock::Timeout=120", *words)
         except Refusal:
             if attempt == TRIES:
                 raise
             progress.note(f"apt-get failed, trying again ({attempt + 1} of {TRIES})")
             time.sleep(2.0**attempt)
+            # What an installation that was stopped (Ctrl-C) left half-made keeps apt-get from doing anything.
+            with contextlib.suppress(Refusal):
+                run("dpkg", "--configure", "--pending")
         else:
-            return
+            break
+    still = missing(programs)
+    if still:
+        raise Refusal(f"{purpose}: the packages {', '.join(still)} do not bring what is run on this distribution")
+
+
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """The packages whose programs are not on this machine."""
+    return sorted(package for program, package in programs.items() if not Path(program).exists())

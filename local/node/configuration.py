@@ -227,7 +227,8 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
     peer_socket = layout.etcd_socket.with_name("peer:0")
     etcd, peers = f"unix://{layout.etcd_socket.name}", f"unix://{peer_socket.name}"
     return (
-        Daemon(name="logs", command=(sys.executable, "-I", str(Path(logs.__file__)), str(layout.logs))),
+        # Not sys.executable: that is `python` for one caller and `python3` for the next.
+        Daemon(name="logs", command=(f"{sys.prefix}/bin/python", "-I", str(Path(logs.__file__)), str(layout.logs))),
         Daemon(
             name="etcd",
             command=(

@@ -55,8 +55,9 @@ def deploy(kubeconfig: Path, images: Mapping[str, str], progress: Progress) -> N
 
 
 def remove(kubeconfig: Path) -> None:
-    """Takes the pool away, and its namespace with all that is in it."""
-    _refuse_others(kubeconfig)
+    """Takes the pool away, and its namespace with all that is in it; one that somebody else made stays."""
+    if _is_others(_get(kubeconfig, "namespace", NAMESPACE)):
+        return
     _kubectl(
         kubeconfig, "delete", "namespace", NAMESPACE, "--ignore-not-found", f"--timeout={DELETE_SECONDS}s",
         seconds=DELETE_SECONDS + ASK_SECONDS,
@@ -64,10 +65,13 @@ def remove(kubeconfig: Path) -> None:
 
 
 def _refuse_others(kubeconfig: Path) -> None:
-    """A namespace of that name that we did not make is neither used nor deleted."""
-    found = _get(kubeconfig, "namespace", NAMESPACE)
-    if found is not None and not manifests.OURS.items() <= found["metadata"].get("labels", {}).items():
+    """A namespace of that name that we did not make is not used."""
+    if _is_others(_get(kubeconfig, "namespace", NAMESPACE)):
         raise Refusal(f"pool: namespace {NAMESPACE} of this cluster is not the dev site's; use a cluster that has none")
+
+
+def _is_others(namespace: dict[str, Any] | None) -> bool:
+    return namespace is not None and not manifests.OURS.items() <= namespace["metadata"].get("labels", {}).items()
 
 
 def _signing_key(kubeconfig: Path) -> str:

@@ -48,23 +48,23 @@ class Interrupted:
 
 def interrupt_in(step: str) -> Interrupted | None:
     """Runs `up` and presses Ctrl-C as soon as it enters the step; none if it was through before that could happen."""
-    process = subprocess.Popen(
+    said: list[str] = []
+    pressed = False
+    with subprocess.Popen(
         [sys.executable, "-m", "local", "up"],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    said: list[str] = []
-    assert process.stdout is not None
-    pressed = False
-    for line in process.stdout:
-        said.append(line)
-        if f"] {step}: " in line and "done in" not in line and not pressed:
-            os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
-            pressed = True
-    exit_code = process.wait(timeout=UP_SECONDS)
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if f"] {step}: " in line and "done in" not in line and not pressed:
+                os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
+                pressed = True
+        exit_code = process.wait(timeout=UP_SECONDS)
     return Interrupted(step, exit_code, "".join(said)) if pressed else None
 
 

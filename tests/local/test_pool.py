@@ -243,8 +243,7 @@ def test_a_namespace_of_somebody_else_is_neither_used_nor_deleted(
     monkeypatch.setattr(commands, "output", answers)
     with pytest.raises(Refusal, match="namespace pool of this cluster is not the dev site's"):
         pool.deploy(kubeconfig, {"startd": "image"}, Progress(total=1, stream=io.StringIO()))
-    with pytest.raises(Refusal, match="namespace pool of this cluster is not the dev site's"):
-        pool.remove(kubeconfig)
+    pool.remove(kubeconfig)
     assert all(words.startswith("get") for words in answers.asked)
 
 
