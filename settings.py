@@ -348,9 +348,9 @@ def _built_images() -> tuple[Images | None, list[str]]:
         built = json.loads(file.read_text())
         return Images(**{name: built[name] for name in IMAGE_NAMES}), []
     except FileNotFoundError:
-        return None, [f"images is local, but none have been built here ({file} is missing): run `make images`."]
+        return None, [f"images is local, but none have been built here ({file} is missing): run `make up`."]
     except (OSError, ValueError, KeyError, TypeError):
-        return None, [f"images is local, but {file} does not name all of {', '.join(IMAGE_NAMES)}: run `make images`."]
+        return None, [f"images is local, but {file} does not name all of {', '.join(IMAGE_NAMES)}: run `make up`."]
 
 
 def _sites(raw: str | None, *, secret: bool) -> tuple[tuple[Site, ...], list[str]]:

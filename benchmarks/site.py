@@ -24,7 +24,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))  # run as a file: the checkout is not a distribution
 
-from local.site import Target  # noqa: E402  needs the path above
+from local.target import Target  # noqa: E402  needs the path above
 
 MIB = 1024 * 1024
 JOB_SECONDS_LIMIT = 300

@@ -1,5 +1,7 @@
 """Throw-away host certificates, as a grid authority would give them: one for the dev site, one for its pool."""
 
+import json
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,12 +9,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from local import commands
 from local.authority import CLIENT, SERVER, Authority, Leaf, pem, write
 from local.paths import state_dir
+from local.refusal import Refusal
+from services.credentials.inputs import check
 
 ORGANIZATION = "atlas-sites.example"
 POOL_HOST = "cm.pool.svc.cluster.local"
 KEY_BITS = 2048
+SECRET = "atlas-cert"  # noqa: S105  its name
 
 LIFE = timedelta(days=199)  # grid authorities give no more
 RENEW_BEFORE = timedelta(days=7)
@@ -85,3 +91,52 @@ def is_throw_away(certificate: bytes) -> bool:
     except ValueError:
         return False
     return named.rfc4514_string() == f"CN={SITE.user},O={SITE.group}"
+
+
+def upload(kubeconfig: Path) -> None:
+    """The talk's command, word for word. A Secret that is there already is the user's, and stays.
+
+    Raises:
+        Refusal: no proxy can be made from what is in it.
+    """
+    held = _held(kubeconfig)
+    own = certificate_file(SITE)
+    if held is not None and is_throw_away(held.get("hostcert", b"")):
+        if held["hostcert"] == own.read_bytes():
+            return
+        _kubectl(kubeconfig, "delete", "secret", SECRET)
+        held = None
+    if held is None:
+        _kubectl(
+            kubeconfig, "create", "secret", "generic", SECRET,
+            f"--from-file=hostcert={own}", f"--from-file=hostkey={key_file(SITE)}",
+        )  # fmt: skip
+        return
+    mistakes = check(held.get("hostcert", b""), held.get("hostkey", b""), datetime.now(UTC))
+    if mistakes:
+        raise Refusal(
+            f"Secret {SECRET} of namespace default: {'; '.join(mistakes)}; replace it, or delete it "
+            f"(`kubectl delete secret {SECRET}`) for a throw-away one"
+        )
+
+
+def remove(kubeconfig: Path) -> None:
+    """Deletes the throw-away certificate, and never a user's."""
+    if is_throw_away((_held(kubeconfig) or {}).get("hostcert", b"")):
+        _kubectl(kubeconfig, "delete", "secret", SECRET)
+
+
+def _held(kubeconfig: Path) -> dict[str, bytes] | None:
+    """What is in the Secret with the host certificate; none if there is no such Secret."""
+    text = _kubectl(kubeconfig, "get", "secret", SECRET, "--ignore-not-found", "--output=json")
+    if not text:
+        return None
+    return {key: b64decode(value) for key, value in (json.loads(text).get("data") or {}).items()}
+
+
+def _kubectl(kubeconfig: Path, *words: str) -> str:
+    return commands.output(
+        ["kubectl", "--kubeconfig", kubeconfig, "--namespace=default", "--request-timeout=20s", *words],
+        what=f"certificate: kubectl {words[0]}",
+        seconds=30,
+    )

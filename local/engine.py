@@ -55,6 +55,12 @@ class Engine:
         """What it keeps: state, passphrase, salts."""
         return state_dir() / "pulumi"
 
+    @staticmethod
+    def stacks() -> set[str]:
+        """The stacks of this project whose state lies here."""
+        project = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["name"]
+        return {file.stem for file in (state_dir() / f"pulumi/backend/.pulumi/stacks/{project}").glob("*.json")}
+
     @property
     def program(self) -> Path:
         """The engine itself: ours, or else the user's.

@@ -134,7 +134,7 @@ def copied(containerfile: str) -> list[str]:
 
 
 def build(progress: Progress, names: Sequence[str] = ALL, *, checkout: Path = CHECKOUT) -> dict[str, str]:
-    """Builds the images that are not in the cache, and records all of them as those of this machine's site.
+    """Builds the images that are not in the cache.
 
     A build that is interrupted leaves nothing that a later one takes for finished; it goes on after the last image.
 
@@ -153,9 +153,7 @@ def build(progress: Progress, names: Sequence[str] = ALL, *, checkout: Path = CH
             builder = builders.choose(_home() / "packages.log", progress)
             for wanted in missing:
                 _build(wanted, builder, progress)
-    references = {wanted.name: wanted.reference for wanted in recipes}
-    record(references)
-    return references
+    return {wanted.name: wanted.reference for wanted in recipes}
 
 
 def archive(name: str, *, checkout: Path = CHECKOUT) -> Path:
@@ -255,7 +253,8 @@ def _build(wanted: Recipe, builder: builders.Builder, progress: Progress) -> Non
         context = workplace / "context"
         lay_out(wanted, context, log)
         half_made = workplace / "image.tar"
-        builder.build(wanted.containerfile, context, wanted.reference, half_made, log)
+        with progress.alive(f"image {wanted.name}: building"):
+            builder.build(wanted.containerfile, context, wanted.reference, half_made, log)
         for outdated in _home().glob(f"{wanted.name}-*.tar"):
             outdated.unlink()
         half_made.rename(wanted.archive)

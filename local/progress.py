@@ -1,11 +1,14 @@
 """Tells a person who waits what is done, what is next and how long each step took."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
+
+HEARTBEAT_SECONDS = 30.0
 
 
 @dataclass
@@ -35,6 +38,24 @@ class Progress:
             raise
         self.seconds[name] = time.monotonic() - started
         self._say(f"{head} {name}: done in {self.seconds[name]:.1f} s")
+
+    @contextmanager
+    def alive(self, what: str) -> Iterator[None]:
+        """Says every half minute that the body is still at work, and for how long."""
+        ended = threading.Event()
+        began = time.monotonic()
+
+        def beat() -> None:
+            while not ended.wait(HEARTBEAT_SECONDS):
+                self.note(f"{what}, {time.monotonic() - began:.0f} s so far")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def note(self, text: str) -> None:
         """One line below the current step."""

@@ -122,7 +122,7 @@ def warnings(kubeconfig: Path, site: str) -> list[str]:
 
 
 def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> None:
-    """Waits until a startd of the site is Ready, which it is once the pool knows it.
+    """Waits until a startd of the site is Ready, which it is once the pool knows it, or until one has been.
 
     Raises:
         Refusal: none is after so long; the reason that the controller gives is in the sentence.
@@ -130,13 +130,20 @@ def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> N
     deadline = time.monotonic() + seconds
     while True:
         pods = _json(kubeconfig, "get", "pods", f"--namespace={site}", "--selector=vacuum.atlas-sites.io/set")
-        if any(_ready(pod) for pod in (pods or {}).get("items", [])):
+        if any(_ready(pod) for pod in (pods or {}).get("items", [])) or _had_startds(kubeconfig, site):
             return
         if time.monotonic() > deadline:
             seen = gather(kubeconfig, site)
             why = (seen.startdset or {}).get("message") or "its controller says nothing"
             raise Refusal(f"site {site}: no startd joined the pool in {seconds:.0f} s ({why}); see `make status`")
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _had_startds(kubeconfig: Path, site: str) -> bool:
+    """Whether the pool has known a startd before: a site without work has none most of the time."""
+    sets = _json(kubeconfig, "get", "startdsets.vacuum.atlas-sites.io", f"--namespace={site}")
+    outcomes = [entry.get("status", {}).get("outcomes", {}) for entry in (sets or {}).get("items", [])]
+    return any({"Worked", "NoWork"} & counted.keys() for counted in outcomes)
 
 
 def hit_counters(page: str) -> tuple[int, int] | None:

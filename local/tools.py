@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +36,6 @@ DOWNLOAD_PAUSE_SECONDS = 2.0  # before the second try; doubled for the third
 DOWNLOAD_SECONDS = 900.0
 BUILD_SECONDS = 3600.0
 PLUGIN_SECONDS = 300.0
-HEARTBEAT_SECONDS = 30.0
 # Measured with cold caches: all the modules 3.0 GiB, the compiler's cache 5 GiB, the programs 1 GiB.
 BUILD_DISK_BYTES = 10 * 2**30
 
@@ -348,7 +346,7 @@ def _download(tool: Tool, label: str, log: Path, progress: Progress) -> None:
     for attempt in range(1, DOWNLOAD_TRIES + 1):
         began = time.monotonic()
         try:
-            with _heartbeat(progress, f"{label}: downloading"):
+            with progress.alive(f"{label}: downloading"):
                 commands.run(
                     ["go", "mod", "download"],
                     what=f"downloading the modules of {label}",
@@ -373,7 +371,7 @@ def _download(tool: Tool, label: str, log: Path, progress: Progress) -> None:
 
 def _compile(tool: Tool, label: str, target: Path, log: Path, progress: Progress) -> None:
     began = time.monotonic()
-    with _heartbeat(progress, f"{label}: building"):
+    with progress.alive(f"{label}: building"):
         commands.run(
             ["go", "build", *BUILD_FLAGS, "-ldflags", tool.link_flags(), "-o", f"{target}/", *tool.packages],
             what=f"building {label}",
@@ -383,25 +381,6 @@ def _compile(tool: Tool, label: str, target: Path, log: Path, progress: Progress
             directory=tool.source,
         )
     progress.note(f"{label}: built in {time.monotonic() - began:.0f} s")
-
-
-@contextmanager
-def _heartbeat(progress: Progress, what: str) -> Iterator[None]:
-    """Says every half minute that the body is still at work."""
-    ended = threading.Event()
-    began = time.monotonic()
-
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
-            progress.note(f"{what}, {time.monotonic() - began:.0f} s so far")
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @contextmanager

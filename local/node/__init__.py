@@ -4,6 +4,6 @@
 Neither touches what it did not make; one caller at a time.
 """
 
-from local.node.lifecycle import KUBECONFIG, KUBECTL, environment, import_images, running, start, stop
+from local.node.lifecycle import KUBECONFIG, KUBECTL, check, environment, import_images, running, start, stop
 
-__all__ = ["KUBECONFIG", "KUBECTL", "environment", "import_images", "running", "start", "stop"]
+__all__ = ["KUBECONFIG", "KUBECTL", "check", "environment", "import_images", "running", "start", "stop"]

@@ -51,6 +51,16 @@ KUBECONFIG = this_machine().kubeconfig
 KUBECTL = this_machine().programs / "kubectl"
 
 
+def check() -> None:
+    """Looks whether this machine can have a node, or has it.
+
+    Raises:
+        Refusal: it cannot, or must not.
+    """
+    for objection in checks.objections(_facts(this_machine())):
+        raise Refusal(objection)
+
+
 def start(progress: Progress, bin_dir: Path) -> Path:
     """Starts the node, or what of it does not run; the administrator's kubeconfig.
 
@@ -64,9 +74,8 @@ def start(progress: Progress, bin_dir: Path) -> Path:
     Raises:
         Refusal: this machine cannot or must not have a node, or a component does not come up.
     """
+    check()
     layout = this_machine()
-    for objection in checks.objections(_facts(layout)):
-        raise Refusal(objection)
     packages.install(layout.root.parent / "packages.log", progress)
     host.claim(layout)
     host.set_up(layout)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.paths import CHECKOUT
-from local.site import Target
+from local.target import Target
 
 UP_SECONDS = 3600  # cold: everything is downloaded and built
 KUBECTL_SECONDS = 120
@@ -46,6 +46,17 @@ class Interrupted:
     said: str
 
 
+def git_status() -> str:
+    """Every file of the checkout that differs from the last commit, with a hash of what differs, or is not in it."""
+    words = ("git status --porcelain --untracked-files=all", "git diff HEAD | sha256sum")
+    return "".join(
+        subprocess.run(
+            ["bash", "-c", word], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=KUBECTL_SECONDS
+        ).stdout
+        for word in words
+    )
+
+
 def interrupt_in(step: str) -> Interrupted | None:
     """Runs `up` and presses Ctrl-C as soon as it enters the step; none if it was through before that could happen."""
     said: list[str] = []
@@ -72,8 +83,15 @@ STEPS = ("tools", "images", "cluster", "transport", "pool", "certificate", "site
 
 
 @pytest.fixture(scope="session")
-def interrupted_ups() -> list[Interrupted]:
+def checkout_before() -> str:
+    """What git says of the checkout before anything is brought up."""
+    return git_status()
+
+
+@pytest.fixture(scope="session")
+def interrupted_ups(checkout_before: str) -> list[Interrupted]:
     """The steps of `make up`, each stopped once by Ctrl-C, before the `make up` that goes through."""
+    del checkout_before
     return [outcome for step in STEPS if (outcome := interrupt_in(step)) is not None]
 
 

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
-from local import images, repository
-from local import node as machine
+from local import images, node as machine, repository
 from local.progress import Progress
 
 pytestmark = pytest.mark.cluster

@@ -11,8 +11,7 @@ from typing import Protocol
 import pytest
 
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
-from local import images
-from local import node as machine
+from local import images, node as machine
 from local.progress import Progress
 
 pytestmark = pytest.mark.cluster

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from local import node as machine
-from local import tools
+from local import node as machine, tools
 from local.node import configuration, processes
 from local.node.layout import API_PORT, DNS_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME, this_machine
 from local.progress import Progress

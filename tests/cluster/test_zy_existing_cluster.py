@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from local import node as machine
-from local import tools
-from local.paths import CHECKOUT
+from local import node as machine, tools
+from local.paths import CHECKOUT, state_dir
 from local.progress import Progress
 from tests.cluster.conftest import UP_SECONDS, Cluster
 from tests.engine.test_registry import running
@@ -44,6 +43,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def somebody_elses() -> Iterator[Cluster]:
     """A cluster without a site."""
     subprocess.run(["make", "down"], cwd=CHECKOUT, check=True, capture_output=True, timeout=UP_SECONDS)
+    assert not state_dir().exists()
     progress = Progress(total=1)
     machine.start(progress, tools.ensure(progress, ("kubernetes", "coredns")))
     yield Cluster(machine.KUBECONFIG)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local import node as machine
-from local import tools
+from local import node as machine, tools
 from local.node import host, processes
 from local.node.layout import BRIDGE, CGROUP, CVMFS, PODS, RUN, SERVICES, SHARED_PLACES, this_machine
 from local.paths import CHECKOUT

@@ -3,9 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as runs
-from hypothesis import strategies as st
+from hypothesis import given, settings as runs, strategies as st
 
 from components import labels
 from components.squid import CACHE, MEMBER, STATE, UID, Squids, SquidsArgs, configuration

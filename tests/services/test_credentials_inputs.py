@@ -5,8 +5,7 @@ from datetime import datetime
 import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from services.credentials import proxy
 from services.credentials.inputs import SKEW, Refused, check, read_authority, read_host, read_token

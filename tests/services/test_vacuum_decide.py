@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from services.vacuum.decide import JITTER, PROVISION_SECONDS, decide
 from services.vacuum.evidence import ended

@@ -4,8 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from services.vacuum.model import Circuit, Class, Count, Message, Outcome, Size, State, Status
 from services.vacuum.objects import message_of, new_pod, pod_of, quantity, status_json, status_of, template_hash

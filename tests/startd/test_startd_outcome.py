@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from reporter.codes import Code
 from reporter.jobs import End, Job
 from reporter.message import Message

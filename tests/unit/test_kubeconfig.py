@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import settings as runs
-from hypothesis import strategies as st
+from hypothesis import given, settings as runs, strategies as st
 
 from components.cluster import kubeconfig
 from components.cluster.kubeconfig import KubeconfigError

@@ -4,9 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as runs
-from hypothesis import strategies as st
+from hypothesis import given, settings as runs, strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError

@@ -3,9 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as runs
-from hypothesis import strategies as st
+from hypothesis import given, settings as runs, strategies as st
 
 from components import naming
 

@@ -9,9 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import settings as runs
-from hypothesis import strategies as st
+from hypothesis import given, settings as runs, strategies as st
 from pydantic import ValidationError
 
 import settings
@@ -308,7 +306,7 @@ def test_images_that_were_not_built_are_told(text: str | None, monkeypatch: pyte
         (tmp_path / "images.json").write_text(text)
     (sentence,) = told(SITE, images="local")
     assert sentence.startswith("images is local, but ")
-    assert sentence.endswith("run `make images`.")
+    assert sentence.endswith("run `make up`.")
 
 
 @runs(deadline=None)
