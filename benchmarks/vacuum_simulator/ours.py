@@ -18,12 +18,22 @@ START_SECONDS = 300.0
 GRACE_SECONDS = 30.0
 
 
-def spec_of(seen: Seen) -> Spec:
-    """A StartdSet that may fill the site, with the defaults for the rest."""
+def spec_of(seen: Seen, window_share: float | None = None) -> Spec:
+    """A StartdSet that may fill the site, with the defaults for the rest.
+
+    Args:
+        seen: of it, the limit and the cores of a startd.
+        window_share: of the limit, that may be unproven at most (vacuum.md §10.5 has a quarter); the default without.
+    """
+    usual = Spec(template=TEMPLATE, size=Size(), pods=0)
+    maximum = usual.window_maximum
+    if window_share is not None:
+        maximum = max(usual.window_initial, round(window_share * seen.limit))
     return Spec(
         template=TEMPLATE,
         size=Size(millicores=1000 * seen.cores),
         pods=seen.limit,
+        window_maximum=maximum,
         proof_seconds=PROOF_SECONDS,
         start_seconds=START_SECONDS,
     )
@@ -32,11 +42,12 @@ def spec_of(seen: Seen) -> Spec:
 class Ours:
     """One decision for each set: they cannot share yet, so each believes that it has the site for itself."""
 
-    name = "ours"
     watches = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, name: str = "ours", window_share: float | None = None) -> None:
+        self.name = name
         self._seed = seed
+        self._window_share = window_share
         self._kept: dict[str, Json] = {}
 
     def turn(self, now: float, sets: Mapping[str, Seen]) -> Orders:
@@ -66,7 +77,11 @@ class Ours:
         """The decision on one set."""
         before = self._kept.get(kind, {})
         snapshot = Snapshot(
-            name=kind, uid=kind, spec=spec_of(seen), status=status_of({"status": before}), pods=seen.pods
+            name=kind,
+            uid=kind,
+            spec=spec_of(seen, self._window_share),
+            status=status_of({"status": before}),
+            pods=seen.pods,
         )
         decision = decide(snapshot, now, zlib.crc32(f"{kind} {self._seed}".encode()))
         self._kept[kind] = status_json(decision.status, before, now)

@@ -235,7 +235,7 @@ class Keda:
 
     def _goes_on(self, job: BatchJob, pods: Mapping[str, Pod], now: float) -> bool:
         pod = pods.get(job.pod)
-        if pod is None or pod.phase not in ENDED:
+        if job.retry is not None or pod is None or pod.phase not in ENDED:
             return True
         code = pod.message.code if pod.message else 700
         if pod.disruption is None and 200 <= code < 400:

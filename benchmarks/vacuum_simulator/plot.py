@@ -32,5 +32,7 @@ def draw(scenario: Scenario, rows: Sequence[Row], place: Path) -> None:
     panels[0].legend(frameon=False, fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.05))
     panels[0].set_xlim(0, scenario.hours)
     panels[0].set_ylim(0, None)
-    panels[-1].set_xlabel("hours (cores on the vertical axes; grey: while a fault lasts; dotted: work, or health, is back)")
+    panels[-1].set_xlabel(
+        "hours (cores on the vertical axes; grey: while a fault lasts; dotted: work, or health, is back)"
+    )
     figure.savefig(place, dpi=110)

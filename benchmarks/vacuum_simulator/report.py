@@ -19,7 +19,7 @@ def table(scenario: Scenario, rows: Sequence[Row]) -> str:
     """Text, one line a controller; times in minutes, core-hours."""
     kinds = [kind for kind, _ in scenario.cores] if len(scenario.cores) > 1 else []
     head = ["", "delivered", *(f"of {kind}" for kind in kinds), "wasted", *CLASSES.values(), "other"]
-    head += ["held idle", "starts", "first, min", "90 %, min", "unproven", "needs"]
+    head += ["in quiet", "starts", "first, min", "90 %, min", "unproven", "needs"]
     lines = [head, *(_line(row, kinds) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = [

@@ -1,4 +1,4 @@
-"""What happens to a site: work that comes, faults that come and go. Tables of data; times are hours of simulated time."""
+"""What happens to a site: work that comes, faults that come and go. Tables of data, times in simulated hours."""
 
 import itertools
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ class Fault:
     """One thing that goes wrong.
 
     Attributes:
-        share: of the nodes, at least one; without meaning for the pool's faults.
+        nodes: from which part of the site's nodes to which, at least one; without meaning for the pool's faults.
     """
 
     kind: Kind
     start: float
     end: float
-    share: float = 1.0
+    nodes: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,18 +137,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="black-hole",
-        about="always work; one node in 25 has no software from the start",
+        about="always work; one node in 25 has no software from the start; at hour 24 a fifth of the others restarts",
         hours=2 * DAY,
         batches=(_enough(2 * DAY),),
-        faults=(Fault(kind=Kind.SOFTWARE_MISSING, start=0, end=2 * DAY, share=0.04),),
-        returns=0,
+        faults=(
+            Fault(kind=Kind.SOFTWARE_MISSING, start=0, end=2 * DAY, nodes=(0, 0.04)),
+            Fault(kind=Kind.NODES_LOST, start=DAY, end=DAY + 0.25, nodes=(0.4, 0.6)),
+        ),
+        returns=DAY + 0.25,
     ),
     Scenario(
         name="job-eater",
         about="always work; on one node in 25 each payload fails within a minute",
         hours=2 * DAY,
         batches=(_enough(2 * DAY),),
-        faults=(Fault(kind=Kind.JOBS_FAIL, start=0, end=2 * DAY, share=0.04),),
+        faults=(Fault(kind=Kind.JOBS_FAIL, start=0, end=2 * DAY, nodes=(0, 0.04)),),
         returns=0,
     ),
     Scenario(
@@ -181,15 +184,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         batches=(_enough(DAY),),
         faults=(
             Fault(kind=Kind.COLLECTOR_DOWN, start=10, end=14),
-            Fault(kind=Kind.NODES_LOST, start=11, end=11.25, share=0.2),
+            Fault(kind=Kind.NODES_LOST, start=11, end=11.25, nodes=(0, 0.2)),
         ),
         returns=14,
     ),
     Scenario(
         name="two-sets",
-        about="always work for 1-core startds; from hour 6 on also for those of 8 cores, on the same nodes",
+        about="always work for 1-core startds, from hour 6 on for 8-core ones too; then nodes restart, a fifth an hour",
         hours=DAY,
         batches=(_enough(DAY, "small"), _enough(18, "large", at=6)),
+        faults=tuple(
+            Fault(kind=Kind.NODES_LOST, start=7 + step, end=7.2 + step, nodes=(step / 5, (step + 1) / 5))
+            for step in range(5)
+        ),
         returns=6,
         recovers=("large", 0.5),
         cores=(("small", 1), ("large", 8)),

@@ -59,7 +59,7 @@ class World:
         first = Seen(limit=site.slots, cores=1, pods=(), idle_jobs=0, claimed=None)
         kind, share = scenario.recovers
         faulty = [f for f in scenario.faults if f.kind in {Kind.SOFTWARE_MISSING, Kind.JOBS_FAIL}]
-        able = site.slots - sum(node.cores for fault in faulty for node in self._share(fault))
+        able = site.slots - sum(node.cores for fault in faulty for node in self._nodes_of(fault))
         self.offered = 0.0
         self.ledger = Ledger(
             slots=site.slots,
@@ -72,8 +72,8 @@ class World:
         for batch in scenario.batches:
             self._at(batch.at * HOUR, partial(self._arrive, batch))
         for fault in scenario.faults:
-            self._at(fault.start * HOUR, partial(self._break, fault))
-            self._at(fault.end * HOUR, partial(self._mend, fault))
+            self._at(fault.start * HOUR, partial(self._change, fault, works=False))
+            self._at(fault.end * HOUR, partial(self._change, fault, works=True))
         self._at(0.0, self._turn)
 
     def run(self) -> Ledger:
@@ -313,46 +313,35 @@ class World:
 
     # What goes wrong.
 
-    def _break(self, fault: Fault) -> None:
+    def _change(self, fault: Fault, *, works: bool) -> None:
+        """A fault begins, or is mended."""
         match fault.kind:
             case Kind.COLLECTOR_DOWN:
-                self._collector = False
+                self._collector = works
+                self._still_joining()
             case Kind.PROXY_EXPIRED:
-                self._proxy = False
+                self._proxy = works
+                self._still_joining()
             case Kind.SOFTWARE_MISSING:
-                for node in self._share(fault):
-                    node.software = False
+                for node in self._nodes_of(fault):
+                    node.software = works
             case Kind.JOBS_FAIL:
-                for node in self._share(fault):
-                    node.healthy = False
+                for node in self._nodes_of(fault):
+                    node.healthy = works
             case Kind.NODES_LOST:
-                for node in self._share(fault):
-                    node.up = False
-                for startd in [each for each in self._alive.values() if each.node is not None and not each.node.up]:
-                    if startd.started is not None:
-                        startd.says(*startd.verdict(asked=True))
-                    startd.reason, startd.disruption = "Terminated", "TerminationByKubelet"
-                    self._over(startd, "Failed")
-        self._still_joining()
-
-    def _mend(self, fault: Fault) -> None:
-        match fault.kind:
-            case Kind.COLLECTOR_DOWN:
-                self._collector = True
-            case Kind.PROXY_EXPIRED:
-                self._proxy = True
-            case Kind.SOFTWARE_MISSING:
-                for node in self._share(fault):
-                    node.software = True
-            case Kind.JOBS_FAIL:
-                for node in self._share(fault):
-                    node.healthy = True
-            case Kind.NODES_LOST:
-                for node in self._share(fault):
-                    node.up = True
+                for node in self._nodes_of(fault):
+                    node.up = works
+                self._lose_startds()
         self._place()
-        self._still_joining()
         self._negotiate_soon()
+
+    def _lose_startds(self) -> None:
+        """Their nodes are shut down: the kubelet ends the pods, the reporters still have their say."""
+        for startd in [each for each in self._alive.values() if each.node is not None and not each.node.up]:
+            if startd.started is not None:
+                startd.says(*startd.verdict(asked=True))
+            startd.reason, startd.disruption = "Terminated", "TerminationByKubelet"
+            self._over(startd, "Failed")
 
     def _still_joining(self) -> None:
         """Those that try to join at a change of the pool go on under the new conditions."""
@@ -362,5 +351,6 @@ class World:
             else:
                 self._next(startd, JOIN_SECONDS, self._give_up)
 
-    def _share(self, fault: Fault) -> list[Node]:
-        return self._nodes[: max(1, round(fault.share * len(self._nodes)))]
+    def _nodes_of(self, fault: Fault) -> list[Node]:
+        first, last = (round(part * len(self._nodes)) for part in fault.nodes)
+        return self._nodes[first : max(first + 1, last)]
