@@ -126,14 +126,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="empty-pilots",
-        about="three days with nothing but a pilot without a payload every 20 minutes, then work",
-        hours=3.5 * DAY,
+        about="two days with nothing but a pilot without a payload every 20 minutes, then work",
+        hours=2.5 * DAY,
         batches=(
-            *_trickle(0, 3 * DAY, 1 / 3, Batch(at=0, seconds=480, payload=False)),
-            _enough(12, at=3 * DAY),
+            *_trickle(0, 2 * DAY, 1 / 3, Batch(at=0, seconds=480, payload=False)),
+            _enough(12, at=2 * DAY),
         ),
-        returns=3 * DAY,
-        quiet=(0, 3 * DAY),
+        returns=2 * DAY,
+        quiet=(0, 2 * DAY),
     ),
     Scenario(
         name="black-hole",

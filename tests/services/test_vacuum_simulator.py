@@ -22,7 +22,7 @@ pytestmark = pytest.mark.fast
 
 SCALE, SEED = 50, 1
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-BY_NAME["flapping-pool"] = replace(BY_NAME["flapping-pool"], hours=24)
+BY_NAME["flapping-pool"] = replace(BY_NAME["flapping-pool"], hours=23)
 PACE = Spec(template="", size=Size(), pods=0)  # for its defaults alone
 
 
@@ -74,7 +74,7 @@ def test_no_more_is_delivered_than_the_queue_held() -> None:
 
 
 def test_the_same_seed_gives_the_same_table_and_another_one_does_not() -> None:
-    scenario = replace(BY_NAME["burst"], hours=12)
+    scenario = replace(BY_NAME["burst"], hours=9)
     tables = [table(scenario, list(play_all(scenario, scale=SCALE, seed=seed))) for seed in (3, 3, 4)]
     assert tables[0] == tables[1] != tables[2]
 
@@ -138,7 +138,7 @@ def test_ours_looks_again_in_time_though_nothing_changes() -> None:
             orders = super().turn(now, sets)
             return replace(orders, wake=min(now + 15.0, orders.wake or now + 15.0))
 
-    scenario = replace(BY_NAME["burst"], hours=10)
+    scenario = replace(BY_NAME["burst"], hours=9.5)
     calm, restless = Watched(SEED), Restless(SEED)
     ledgers = [World(scenario, each, scale=SCALE, seed=SEED).run() for each in (calm, restless)]
     assert len(ledgers[0].starts) == len(ledgers[1].starts)
