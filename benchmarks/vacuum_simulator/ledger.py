@@ -62,7 +62,7 @@ class Ledger:
         """Adds up what was held since the last time."""
         self.held += self.taken * (now - self._last)
         self._last = now
-        if self.returns is not None and now >= self.returns and self.recovered is None:
+        if self.returns is not None and now > self.returns:
             self._recover(now)
         while len(self.samples) <= SAMPLES and now >= len(self.samples) * self.end / SAMPLES:
             self.samples.append((len(self.samples) * self.end / SAMPLES, self.busy, self.taken))

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     COLLECTOR_DOWN = "the pool's collector does not answer"
     PROXY_EXPIRED = "the pool does not believe the site's credential"
     NODES_LOST = "the cloud takes spot nodes away"
+    STARTDS_EVICTED = "every fifth startd is evicted, on whatever node"
     SOFTWARE_MISSING = "a node does not mount the software"
     JOBS_FAIL = "payloads fail within a minute on a node"
 
@@ -137,14 +138,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="black-hole",
-        about="always work; one node in 25 has no software from the start; at hour 24 a fifth of the others restarts",
+        about="always work; one node in 25 has no software from the start; at hour 24 every fifth startd is evicted",
         hours=2 * DAY,
         batches=(_enough(2 * DAY),),
         faults=(
             Fault(kind=Kind.SOFTWARE_MISSING, start=0, end=2 * DAY, nodes=(0, 0.04)),
-            Fault(kind=Kind.NODES_LOST, start=DAY, end=DAY + 0.25, nodes=(0.4, 0.6)),
+            Fault(kind=Kind.STARTDS_EVICTED, start=DAY, end=DAY),
         ),
-        returns=DAY + 0.25,
+        returns=DAY,
     ),
     Scenario(
         name="job-eater",

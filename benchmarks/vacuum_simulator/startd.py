@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+from benchmarks.vacuum_simulator.scenarios import Kind
 from services.vacuum.model import OUTCOME_FINALIZER, Message, Pod, Size
 from services.vacuum.objects import message_of
 
@@ -19,14 +20,17 @@ class Job:
 
 @dataclass(kw_only=True)
 class Node:
-    """A machine. `free` cores are those that no pod has."""
+    """A machine. `free` cores are those that no pod has; `broken` is what is wrong with it."""
 
     name: str
     cores: int
     free: int
-    up: bool = True
-    software: bool = True
-    healthy: bool = True
+    broken: set[Kind] = field(default_factory=set)
+
+    @property
+    def up(self) -> bool:
+        """It takes pods."""
+        return Kind.NODES_LOST not in self.broken
 
 
 @dataclass(kw_only=True)
@@ -78,6 +82,11 @@ class Startd:
     def over(self) -> bool:
         """Nothing of it runs any more, or ever will."""
         return self.phase in {"Succeeded", "Failed"} or (self.deadline is not None and self.scheduled is None)
+
+    @property
+    def fails(self) -> bool:
+        """Payloads fail where it is."""
+        return self.node is not None and Kind.JOBS_FAIL in self.node.broken
 
     def changed(self) -> None:
         """What the API server shows of it is new."""

@@ -28,6 +28,9 @@ SOFTWARE_SECONDS = START_SECONDS * 2 / 3
 NEGOTIATION_SECONDS = 60.0
 LEAVE_SECONDS = 5.0
 FAILING_JOB_SECONDS = 60.0
+EVICTED_EVERY = 5
+# Faults of the pool; the others are of nodes.
+POOL = frozenset({Kind.COLLECTOR_DOWN, Kind.PROXY_EXPIRED})
 
 
 class World:
@@ -52,7 +55,7 @@ class World:
         self._queue: dict[str, deque[Job]] = {kind: deque() for kind in self._cores}
         self._joining: dict[str, Startd] = {}
         self._idle: dict[str, dict[str, Startd]] = {kind: {} for kind in self._cores}
-        self._collector = self._proxy = True
+        self._broken: set[Kind] = set()
         self._negotiating = self._turning = False
         self._turned = -TURN_SECONDS
         self._wake: float | None = None
@@ -85,7 +88,7 @@ class World:
         self.now = self._end
         self.ledger.pass_time(self.now)
         for startd in self._alive.values():
-            if startd.job is not None and startd.job.payload:
+            if startd.job is not None and startd.job.payload and not startd.fails:
                 startd.delivered += self.now - startd.since
             self.ledger.over(startd, self.now, alive=True)
         return self.ledger
@@ -117,7 +120,7 @@ class World:
         for startd in self._objects.values():
             pods[startd.kind].append(startd)
         claimed = None
-        if self._collector:
+        if self._answers:
             claimed = frozenset(name for name, startd in self._alive.items() if startd.job is not None)
         seen = {
             kind: Seen(
@@ -158,7 +161,7 @@ class World:
         stuck: set[str] = set()
         while heads := [queue[0] for kind, queue in self._waiting.items() if queue and kind not in stuck]:
             startd = min(heads, key=lambda head: head.created)
-            node = max((node for node in self._nodes if node.up), key=lambda node: node.free, default=None)
+            node = self._emptiest()
             if node is None or node.free < startd.cores:
                 stuck.add(startd.kind)
                 continue
@@ -167,7 +170,7 @@ class World:
             self.ledger.taken += startd.cores
             startd.node, startd.scheduled, startd.unschedulable = node, self.now, False
             self._touch(startd)
-            if node.software:
+            if Kind.SOFTWARE_MISSING not in node.broken:
                 self._next(startd, self._luck.uniform(*START_RANGE), self._start)
             else:
                 self._next(startd, SOFTWARE_SECONDS, self._miss_software)
@@ -176,6 +179,12 @@ class World:
                 if not startd.unschedulable:
                     startd.unschedulable = True
                     self._touch(startd)
+
+    def _emptiest(self) -> Node | None:
+        """Of several that are equally empty any one, as the scheduler takes it."""
+        most = max((node.free for node in self._nodes if node.up), default=0)
+        best = [node for node in self._nodes if node.up and node.free == most]
+        return self._luck.choice(best) if best else None
 
     def _over(self, startd: Startd, phase: str) -> None:
         """The end of a pod, whatever it was."""
@@ -217,7 +226,7 @@ class World:
         startd.phase, startd.started = "Running", self.now
         self._joining[startd.name] = startd
         self._touch(startd)
-        if self._collector and self._proxy:
+        if not self._broken:
             self._next(startd, self._luck.uniform(*JOIN_RANGE), self._join)
         else:
             self._next(startd, JOIN_SECONDS, self._give_up)
@@ -229,7 +238,7 @@ class World:
         self._wait(startd)
 
     def _give_up(self, startd: Startd) -> None:
-        startd.says(*((500, "NotAuthenticated") if self._collector else (600, "PoolUnreachable")))
+        startd.says(*((500, "NotAuthenticated") if self._answers else (600, "PoolUnreachable")))
         self._over(startd, "Failed")
 
     def _miss_software(self, startd: Startd) -> None:
@@ -247,6 +256,11 @@ class World:
 
     # The pool.
 
+    @property
+    def _answers(self) -> bool:
+        """The collector does."""
+        return Kind.COLLECTOR_DOWN not in self._broken
+
     def _arrive(self, batch: Batch) -> None:
         cores = self._cores[batch.kind]
         count = max(1, round(batch.site_hours * HOUR * self.ledger.slots / (batch.seconds * cores)))
@@ -258,13 +272,13 @@ class World:
 
     def _negotiate_soon(self) -> None:
         matches = any(queue and self._idle[kind] for kind, queue in self._queue.items())
-        if matches and self._collector and not self._negotiating:
+        if matches and self._answers and not self._negotiating:
             self._negotiating = True
             self._at((self.now // NEGOTIATION_SECONDS + 1) * NEGOTIATION_SECONDS, self._negotiate)
 
     def _negotiate(self) -> None:
         self._negotiating = False
-        if not self._collector:
+        if not self._answers:
             return
         for kind, queue in self._queue.items():
             idle = self._idle[kind]
@@ -278,8 +292,7 @@ class World:
         if startd.job.payload:
             startd.begun += 1
             self.ledger.begins(startd, self.now)
-        healthy = startd.node is None or startd.node.healthy
-        seconds = startd.job.seconds if healthy else FAILING_JOB_SECONDS
+        seconds = FAILING_JOB_SECONDS if startd.fails else startd.job.seconds
         self._next(startd, seconds, self._done)
 
     def _done(self, startd: Startd) -> None:
@@ -289,7 +302,7 @@ class World:
             startd.empty += 1
         else:
             self.ledger.ceases(startd)
-            if startd.node is not None and not startd.node.healthy:
+            if startd.fails:
                 startd.failed += 1
                 self._queue[startd.kind].append(job)
             else:
@@ -315,38 +328,31 @@ class World:
 
     def _change(self, fault: Fault, *, works: bool) -> None:
         """A fault begins, or is mended."""
-        match fault.kind:
-            case Kind.COLLECTOR_DOWN:
-                self._collector = works
-                self._still_joining()
-            case Kind.PROXY_EXPIRED:
-                self._proxy = works
-                self._still_joining()
-            case Kind.SOFTWARE_MISSING:
-                for node in self._nodes_of(fault):
-                    node.software = works
-            case Kind.JOBS_FAIL:
-                for node in self._nodes_of(fault):
-                    node.healthy = works
-            case Kind.NODES_LOST:
-                for node in self._nodes_of(fault):
-                    node.up = works
-                self._lose_startds()
+        for broken in [self._broken] if fault.kind in POOL else [node.broken for node in self._nodes_of(fault)]:
+            (broken.discard if works else broken.add)(fault.kind)
+        if fault.kind in POOL:
+            self._still_joining()
+        placed = [startd for startd in self._alive.values() if startd.node is not None]
+        if fault.kind is Kind.NODES_LOST and not works:
+            lost = [startd for startd in placed if startd.node is not None and not startd.node.up]
+            self._take_away(lost, "Terminated", "TerminationByKubelet")
+        if fault.kind is Kind.STARTDS_EVICTED and not works:
+            self._take_away(placed[::EVICTED_EVERY], "", "EvictionByEvictionAPI")
         self._place()
         self._negotiate_soon()
 
-    def _lose_startds(self) -> None:
-        """Their nodes are shut down: the kubelet ends the pods, the reporters still have their say."""
-        for startd in [each for each in self._alive.values() if each.node is not None and not each.node.up]:
+    def _take_away(self, startds: list[Startd], reason: str, disruption: str) -> None:
+        """They are ended by somebody, for no fault of theirs; their reporters still have their say."""
+        for startd in startds:
             if startd.started is not None:
                 startd.says(*startd.verdict(asked=True))
-            startd.reason, startd.disruption = "Terminated", "TerminationByKubelet"
+            startd.reason, startd.disruption = reason, disruption
             self._over(startd, "Failed")
 
     def _still_joining(self) -> None:
         """Those that try to join at a change of the pool go on under the new conditions."""
         for startd in self._joining.values():
-            if self._collector and self._proxy:
+            if not self._broken:
                 self._next(startd, self._luck.uniform(*JOIN_RANGE), self._join)
             else:
                 self._next(startd, JOIN_SECONDS, self._give_up)
