@@ -23,13 +23,13 @@ def draw(scenario: Scenario, rows: Sequence[Row], place: Path) -> None:
         panel.fill_between(hours, busy, step="post", color="tab:blue", linewidth=0, label="runs payloads")
         panel.fill_between(hours, busy, taken, step="post", color="tab:red", linewidth=0, label="held without one")
         for fault in scenario.faults:
-            panel.axvspan(fault.start, min(fault.end, scenario.hours), color="black", alpha=0.08, linewidth=0)
+            panel.axvspan(fault.start, min(fault.end, scenario.hours), color="black", alpha=0.08, linewidth=0, zorder=0)
         if scenario.returns:
             panel.axvline(scenario.returns, color="black", linewidth=0.8, linestyle=":")
         panel.set_ylabel(row.controller, rotation=0, ha="right", va="center")
         panel.tick_params(direction="in")
     panels[0].set_title(f"{scenario.name}: {scenario.about}", fontsize=9)
-    panels[0].legend(frameon=False, fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.05))
+    panels[0].legend(fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.05))
     panels[0].set_xlim(0, scenario.hours)
     panels[0].set_ylim(0, None)
     panels[-1].set_xlabel(

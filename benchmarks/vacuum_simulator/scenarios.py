@@ -175,8 +175,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="flapping-pool",
         about="every 4 hours work for one hour of the site, in jobs of 20 minutes",
-        hours=3 * DAY,
-        batches=tuple(_trickle(0, 3 * DAY, 4, Batch(at=0, site_hours=1, seconds=1200))),
+        hours=DAY,
+        batches=tuple(_trickle(0, DAY, 4, Batch(at=0, site_hours=1, seconds=1200))),
     ),
     Scenario(
         name="collector-outage",

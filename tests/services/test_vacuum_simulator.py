@@ -22,7 +22,6 @@ pytestmark = pytest.mark.fast
 
 SCALE, SEED = 50, 1
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-BY_NAME["flapping-pool"] = replace(BY_NAME["flapping-pool"], hours=23)
 PACE = Spec(template="", size=Size(), pods=0)  # for its defaults alone
 
 
