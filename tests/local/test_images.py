@@ -174,7 +174,8 @@ def test_a_second_build_builds_nothing(checkout: Path, pencil: Pencil) -> None:
     assert len(pencil.built) == 1
 
 
-def test_the_references_are_written_down_for_the_stack(tmp_path: Path) -> None:
+def test_the_references_are_written_down_for_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     built = {"probe": "localhost/probe:1"}
     images.record({"squid": "elsewhere", "probe": "older"})
     images.record(built)

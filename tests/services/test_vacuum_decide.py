@@ -30,7 +30,7 @@ from services.vacuum.model import (
 )
 
 pytestmark = pytest.mark.fast
-thorough = settings(deadline=None, max_examples=60)
+thorough = settings(deadline=None, max_examples=40)
 
 NOW = 100_000.0
 times = st.floats(min_value=NOW - 5000, max_value=NOW).map(round).map(float)

@@ -45,7 +45,7 @@ def killed_at(number: int, when: str) -> Callable[[int, str], None]:
     return cut
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     lives=st.lists(st.sampled_from(sorted(CODES.values())), min_size=1, max_size=8),
     kills=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["before", "after"])), max_size=25),
