@@ -112,14 +112,15 @@ def _forget(snapshot: Snapshot, alive: Iterable[Pod]) -> Status:
         creating=tuple(number for number in status.creating if number not in seen),
         proven=tuple(number for number in status.proven if number in living),
         uncounted=tuple(entry for entry in status.uncounted if entry[0] in held),
-        window=min(status.window, spec.window_maximum),
+        window=min(status.window, _widest(spec)),
     )
     if status.template == spec.template:
         return status
     return replace(
         status,
         template=spec.template,
-        window=spec.window_initial,
+        window=min(spec.window_initial, _widest(spec)),
+        owed=0,
         cut=status.sequence,
         failures=0,
         circuit=Circuit.CLOSED,
@@ -137,8 +138,10 @@ def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list
     recent: list[Outcome] = []
     lessons: list[_Lesson] = []
     proven = set(snapshot.status.proven)
+    owed = status.owed
     for pod in fresh:
         result = outcome(pod, snapshot.spec, draining=snapshot.deleting, now=now)
+        owed += result.what is Class.DISRUPTED and pod.sequence in proven and status.circuit is Circuit.CLOSED
         outcomes[result.what] = outcomes.get(result.what, 0) + 1
         recent.append(result)
         # That an old startd had work says nothing about today's.
@@ -149,6 +152,7 @@ def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list
         replace(
             status,
             uncounted=status.uncounted + tuple((pod.uid, pod.name) for pod in fresh),
+            owed=owed,
             outcomes=outcomes,
             recent=(*recent, *status.recent)[:RECENT],
         ),
@@ -179,9 +183,11 @@ def _learn(status: Status, spec: Spec, lesson: _Lesson, now: float, seed: int) -
     """The payload loop: a proof opens the window, a failure halves it, failures without a proof open the circuit."""
     if lesson.what is Class.WORKED:
         if status.circuit is not Circuit.CLOSED:
-            return replace(status, circuit=Circuit.CLOSED, until=None, failures=0, window=spec.window_initial)
-        window = min(spec.window_maximum, status.window + spec.window_growth - 1)
-        return replace(status, window=window, failures=0, level=max(0, status.level - 1))
+            window = min(spec.window_initial, _widest(spec))
+            return replace(status, circuit=Circuit.CLOSED, until=None, failures=0, window=window)
+        window = min(_widest(spec), status.window + spec.window_growth - 1)
+        owed = max(0, status.owed - 1)
+        return replace(status, window=window, owed=owed, failures=0, level=max(0, status.level - 1))
 
     of_this_wave = lesson.sequence > status.cut
     if status.circuit is not Circuit.CLOSED:
@@ -199,26 +205,25 @@ def _learn(status: Status, spec: Spec, lesson: _Lesson, now: float, seed: int) -
     last_one = status.window == 1
     status = replace(status, failures=status.failures + 1)
     if of_this_wave:
-        status = replace(status, window=max(1, status.window // 2), cut=status.sequence)
+        status = replace(status, window=max(1, status.window // 2), owed=0, cut=status.sequence)
     if lesson.what is Class.BANNED or last_one or status.failures >= max(FAILURES_MIN, status.window):
         return _open(status, spec, now, seed)
     return status
 
 
 def _open(status: Status, spec: Spec, now: float, seed: int) -> Status:
-    level = status.level + 1
+    # The level stops where the pause does: a site that was ill for days must not need as many proofs to be well.
+    pause, level = spec.backoff_base, 1
+    while level <= status.level and pause < spec.backoff_cap:
+        pause, level = 2 * pause, level + 1
     spread = random.Random(f"{seed} {status.sequence} {level}").uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  so that sites do not probe in step
-    pause = spec.backoff_base
-    for _ in range(level - 1):  # not by a power: a level that has grown for a year must not overflow
-        if pause >= spec.backoff_cap:
-            break
-        pause *= 2
     return replace(
         status,
         circuit=Circuit.OPEN,
         level=level,
         until=now + min(pause, spec.backoff_cap) * spread,
         window=1,
+        owed=0,
         cut=status.sequence,
         failures=0,
     )
@@ -248,7 +253,9 @@ def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], now: floa
 
     unproven = len(_unproven(status, alive))
     because = f"{unproven} unproven, of {status.window} that may be"
-    terms.append(Term(name="window", allows=status.window - unproven, because=because))
+    if status.owed:
+        because += f" and {status.owed} in place of startds that were taken away at work"
+    terms.append(Term(name="window", allows=status.window + status.owed - unproven, because=because))
     if status.circuit is Circuit.OPEN:
         because = f"{_fault(status)}; the next tries at {_clock(status.until)}, back-off level {status.level}"
         terms.append(Term(name="circuit", allows=0, because=because))
@@ -277,7 +284,7 @@ def _stops(snapshot: Snapshot, alive: Iterable[Pod], now: float) -> Iterable[Sto
             continue
         if snapshot.deleting or pod.requested is not None:
             yield Stop(pod=pod, reason=Reason.DRAIN, grace_seconds=snapshot.spec.drain_seconds)
-        elif pod.started is None and pod.scheduled is not None and now - pod.scheduled > snapshot.spec.start_seconds:
+        elif pod.started is None and pod.scheduled is not None and now - pod.scheduled >= snapshot.spec.start_seconds:
             yield Stop(pod=pod, reason=Reason.START)
         elif pod.uid in surplus:
             yield Stop(pod=pod, reason=Reason.CAPACITY)
@@ -296,19 +303,13 @@ def _describe(
     snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], terms: tuple[Term, ...], now: float
 ) -> Status:
     """The status with what a person reads; it changes only when something happens, not with every look."""
-    spec = snapshot.spec
-    limits = [spec.pods]
-    if spec.millicores is not None and spec.size.millicores:
-        limits.append(spec.millicores // spec.size.millicores)
-    if spec.memory_mib is not None and spec.size.memory_mib:
-        limits.append(spec.memory_mib // spec.size.memory_mib)
     count = Count(
         total=len(alive) + len(status.creating),
         running=sum(pod.started is not None for pod in alive),
         unproven=len(_unproven(status, alive)) + len(status.creating),
         proven=len(status.proven),
     )
-    status = replace(status, startds=count, limit=min(limits))
+    status = replace(status, startds=count, limit=_limit(snapshot.spec))
     smallest = min(terms, key=lambda term: term.allows)
     state = _state(snapshot, status, smallest, now)
     match state:
@@ -347,6 +348,21 @@ def _wake(snapshot: Snapshot, status: Status, alive: Iterable[Pod], now: float) 
     return min((time for time in times if time is not None and time > now), default=None)
 
 
+def _limit(spec: Spec) -> int:
+    """How many startds the limits of the spec allow."""
+    limits = [spec.pods]
+    if spec.millicores is not None and spec.size.millicores:
+        limits.append(spec.millicores // spec.size.millicores)
+    if spec.memory_mib is not None and spec.size.memory_mib:
+        limits.append(spec.memory_mib // spec.size.memory_mib)
+    return min(limits)
+
+
+def _widest(spec: Spec) -> int:
+    """The widest that the window may be: what is beyond the limits would only outlive the failures of whole waves."""
+    return max(1, min(spec.window_maximum, _limit(spec)))
+
+
 def _unproven(status: Status, alive: Iterable[Pod]) -> list[Pod]:
     proven = set(status.proven)
     return [pod for pod in alive if pod.sequence not in proven and not _stopping(pod)]
@@ -357,7 +373,7 @@ def _stopping(pod: Pod) -> bool:
 
 
 def _overdue(pod: Pod, now: float) -> bool:
-    return now - pod.created > PROVISION_SECONDS
+    return now - pod.created >= PROVISION_SECONDS
 
 
 def _denied(snapshot: Snapshot, now: float) -> bool:

@@ -124,7 +124,7 @@ def ended(pod: Pod, now: float) -> bool:
     if pod.phase in {"Succeeded", "Failed"}:
         return True
     # Without a node there is no kubelet that would report an end.
-    return pod.deadline is not None and (pod.scheduled is None or now > pod.deadline + LOST_SECONDS)
+    return pod.deadline is not None and (pod.scheduled is None or now >= pod.deadline + LOST_SECONDS)
 
 
 def outcome(pod: Pod, spec: Spec, *, draining: bool, now: float) -> Outcome:

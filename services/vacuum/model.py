@@ -197,6 +197,7 @@ class Status:
         proven: numbers of living pods whose proof is counted.
         uncounted: (UID, name) of ended pods that `outcomes` holds already and whose finalizer may still be on.
         window: how many startds may be unproven at once.
+        owed: how many more may be, in place of startds that were taken away while they had work.
         cut: pods up to this number failed for the last time when the window was cut.
         failures: in a row, without a proof between.
         until: no probe before; only while the circuit is open.
@@ -211,6 +212,7 @@ class Status:
     proven: tuple[int, ...] = ()
     uncounted: tuple[tuple[str, str], ...] = ()
     window: int = 0
+    owed: int = 0
     cut: int = 0
     failures: int = 0
     circuit: Circuit = Circuit.CLOSED

@@ -90,6 +90,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         proven=tuple(draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else ()),
         uncounted=tuple((pod.uid, pod.name) for pod in counted if ended(pod, NOW)),
         window=1 if circuit is not Circuit.CLOSED else draw(st.integers(1, 40)),
+        owed=0 if circuit is not Circuit.CLOSED else draw(st.integers(0, 10)),
         cut=draw(st.integers(0, 30)),
         failures=draw(st.integers(0, 5)),
         circuit=circuit,
@@ -136,7 +137,8 @@ def test_no_more_startds_are_unproven_than_the_window_lets_be(snapshot: Snapshot
         return
     staying = [pod for pod in living(snapshot) if pod.requested is None and pod.deadline is None]
     unproven = [pod for pod in staying if pod.sequence not in decision.status.proven]
-    assert len(unproven) + made_by(decision) <= decision.status.window <= snapshot.spec.window_maximum
+    assert len(unproven) + made_by(decision) <= decision.status.window + decision.status.owed
+    assert decision.status.window <= max(1, min(snapshot.spec.window_maximum, decision.status.limit))
 
 
 @thorough
@@ -283,7 +285,9 @@ def test_it_always_probes_again_and_never_later_than_the_cap(spec: Spec, level: 
     status = Status(template="new", sequence=9, window=1, cut=8, circuit=Circuit.HALF_OPEN, level=level)
     opened = decide(Snapshot(name="s", spec=spec, status=status, pods=(failed,)), NOW, seed)
     assert opened.status.circuit is Circuit.OPEN
-    assert opened.status.level == level + 1
+    # It goes on by one, up to the level at which the pause is at its cap.
+    assert 1 <= opened.status.level <= level + 1
+    assert opened.status.level == level + 1 or spec.backoff_base * 2 ** (opened.status.level - 1) >= spec.backoff_cap
     until = opened.status.until
     assert until is not None
     assert NOW + spec.backoff_base * (1 - JITTER) <= until <= NOW + spec.backoff_cap * (1 + JITTER)
@@ -347,6 +351,35 @@ def test_a_disruption_teaches_nothing(circuit: Circuit, code: int) -> None:
     assert status.outcomes == {Class.DISRUPTED: 19}
 
 
+def test_startds_that_are_taken_away_at_work_are_replaced_at_once_beside_the_window() -> None:
+    status = replace(CLOSED, sequence=60, window=4, proven=tuple(range(1, 51)))
+    taken = [fail(number, 700, disruption="DeletionByTaintManager") for number in range(1, 41)]
+    staying = [fail(number, 700, phase="Running", finished=None, message=None) for number in range(41, 51)]
+    lost = decide(Snapshot(name="s", spec=SPEC, status=status, pods=(*taken, *staying)), NOW, 0)
+    assert (made_by(lost), lost.status.owed, lost.status.circuit) == (44, 40, Circuit.CLOSED)
+    again = decide(Snapshot(name="s", spec=SPEC, status=lost.status, pods=(*taken, *staying)), NOW, 0)
+    assert (made_by(again), again.status.owed) == (44, 40)
+
+
+def test_a_startd_that_was_taken_away_before_its_proof_was_in_the_window_and_leaves_its_place_there() -> None:
+    lost = decide(
+        Snapshot(name="s", spec=SPEC, status=CLOSED, pods=(fail(1, 700, disruption="DeletionByTaintManager"),)), NOW, 0
+    )
+    assert (made_by(lost), lost.status.owed) == (16, 0)
+
+
+def test_what_replaces_them_proves_itself_or_the_window_rules_again() -> None:
+    owing = replace(CLOSED, window=4, owed=40)
+    assert learned(owing, fail(21, 200, phase="Succeeded")).owed == 39
+    assert learned(owing, fail(21, 300)).owed == 0
+
+
+def test_the_window_is_never_wider_than_the_limits() -> None:
+    small = replace(SPEC, pods=6)
+    wave = [fail(number, 200, phase="Succeeded") for number in range(1, 5)]
+    assert learned(replace(CLOSED, window=5), *wave, spec=small).window == 6
+
+
 def test_deaths_without_a_reason_count_only_when_they_are_many() -> None:
     assert learned(CLOSED, *(fail(number, 700) for number in range(1, 10))).circuit is Circuit.CLOSED
     assert learned(CLOSED, *(fail(number, 700) for number in range(1, 11))).circuit is Circuit.OPEN
@@ -399,9 +432,10 @@ def waiting(number: int, age: float) -> Pod:
 
 
 def test_pods_that_fit_no_node_are_few_and_left_alone_while_young() -> None:
-    seen = tuple(waiting(number, PROVISION_SECONDS) for number in (1, 2, 3))
+    seen = tuple(waiting(number, PROVISION_SECONDS - 1) for number in (1, 2, 3))
     decision = decide(Snapshot(name="s", spec=SPEC, status=CLOSED, pods=seen), NOW, 0)
     assert decision.actions == (Create(sequence=21),)
+    assert decision.wake == NOW + 1
 
 
 def test_when_no_node_comes_one_pod_stays_to_tell_when_there_is_room() -> None:

@@ -146,6 +146,7 @@ statuses = st.builds(
     proven=st.lists(numbers).map(tuple),
     uncounted=st.lists(st.tuples(st.text("u", min_size=1), st.text("n", min_size=1))).map(tuple),
     window=numbers,
+    owed=numbers,
     cut=numbers,
     failures=numbers,
     circuit=st.sampled_from(Circuit),
