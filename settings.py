@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 
 import mistakes
 from components import naming
+from components.namespaces import METADATA_NETWORKS
 
 DEV_STACK = "dev"
 IMAGE_NAMES = ("startd", "squid", "services", "cvmfs")
@@ -36,8 +37,6 @@ IMAGE_NAMES = ("startd", "squid", "services", "cvmfs")
 KEEPALIVE_MAX_SECONDS = 200
 # A pilot refuses to start on a proxy with fewer hours left, so one that is about to be refreshed must have more.
 PILOT_FLOOR_HOURS = 72
-# Where the clouds' metadata servers are, which hand out credentials.
-LINK_LOCAL = ("169.254.0.0/16", "fe80::/10")
 # squid's index of its disk cache: 14 MiB of memory for each GiB on 64-bit machines.
 SQUID_INDEX_MIB_PER_GIB = 14
 
@@ -65,7 +64,7 @@ def _is_network(text: str) -> bool:
 
 
 def _is_pool_network(text: str) -> bool:
-    return _is_network(text) and not any(_overlap(text, closed) for closed in LINK_LOCAL)
+    return _is_network(text) and not any(_overlap(text, closed) for closed in METADATA_NETWORKS)
 
 
 def _overlap(one: str, other: str) -> bool:

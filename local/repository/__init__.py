@@ -32,13 +32,6 @@ def deploy(kubeconfig: Path, images: Mapping[str, str], progress: Progress, *, n
     )  # fmt: skip
 
 
-def remove(kubeconfig: Path, *, namespace: str = NAMESPACE) -> None:
-    """Takes the server away; its namespace is the pool's and stays."""
-    _kubectl(
-        kubeconfig, "delete", f"deployment/{NAME}", f"service/{NAME}", f"--namespace={namespace}", "--ignore-not-found"
-    )
-
-
 def manifest(image: str, namespace: str) -> dict[str, object]:
     """The namespace, if nobody made it yet, the Deployment and its Service, as a Kubernetes List."""
     labels = {"app.kubernetes.io/name": NAME}
