@@ -99,11 +99,13 @@ class Message:
     Attributes:
         code: 1xx asked to stop, 2xx worked, 3xx no work, 4xx banned, 5xx site, 6xx grid, 7xx transient.
         jobs_started: None if it does not say.
+        retry_after: seconds in which another attempt is no use; None if it does not say.
     """
 
     code: int
     reason: str
     jobs_started: int | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +304,22 @@ class ClearRetry:
 
 
 Action = Create | Stop | Release | HoldSet | ReleaseSet | ClearRetry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """One limit on how many startds of a set there may be, as far as it is known.
+
+    Attributes:
+        startds: how many, those that are there among them; None if nobody knows, and then it does not rule.
+        because: the numbers that it follows from.
+        stale: it has not been confirmed for longer than such numbers are good for.
+    """
+
+    name: str
+    startds: int | None
+    because: str
+    stale: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
