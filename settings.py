@@ -219,7 +219,7 @@ class Window(_Closed):
     """How many startds may run that have not shown yet that there is work."""
 
     initial: Annotated[int, Field(ge=1)] = 4
-    maximum: Annotated[int, Field(ge=1)] = 64
+    maximum: Annotated[int, Field(ge=1)] | None = None
 
 
 class Backoff(_Closed):
@@ -240,6 +240,9 @@ class Startds(_Closed):
     start_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
     no_claim_seconds: Annotated[int, Field(ge=20, le=24 * 3600)] = 600
     drain_seconds: Annotated[int, Field(ge=30, le=7 * 24 * 3600)] = 3600
+    # Below the pilot's 96 hours, and often enough for a new image to be everywhere within days.
+    lifetime_seconds: Annotated[int, Field(ge=600, le=30 * 24 * 3600)] = 2 * 24 * 3600
+    update: Literal["OnFinish", "Drain"] = "OnFinish"
     window: Window = Window()
     backoff: Backoff = Backoff()
 
@@ -402,7 +405,10 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
             "cvmfs.serverUrl says where the DaemonSet mounts from: "
             "leave it out with mode host, where the node's own client decides"
         )
-    startds = site.startds
+    yield from _startd_contradictions(site.startds)
+
+
+def _startd_contradictions(startds: Startds) -> Iterator[str]:
     for key, one, all_together in (
         ("cores", startds.cores, startds.limits.cores),
         ("memoryMib", startds.memory_mib, startds.limits.memory_mib),
@@ -417,10 +423,15 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
             f"startds.requestedCores is {startds.requested_cores}: "
             f"a startd cannot request more than its cores, {startds.cores}"
         )
-    if startds.window.initial > startds.window.maximum:
+    if startds.window.maximum is not None and startds.window.initial > startds.window.maximum:
         yield (
             f"startds.window.initial is {startds.window.initial}: "
             f"it must not exceed startds.window.maximum, {startds.window.maximum}"
+        )
+    if startds.lifetime_seconds <= startds.no_claim_seconds + startds.start_seconds:
+        yield (
+            f"startds.lifetimeSeconds is {startds.lifetime_seconds}: it must be longer than startds.startSeconds and "
+            f"startds.noClaimSeconds together, {startds.no_claim_seconds + startds.start_seconds}"
         )
     if startds.backoff.base_seconds > startds.backoff.cap_seconds:
         yield (

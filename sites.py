@@ -175,6 +175,7 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
             start=startds.start_seconds,
             no_claim=startds.no_claim_seconds,
             drain=startds.drain_seconds,
+            lifetime=startds.lifetime_seconds,
             keepalive=own.keepalive_seconds,
         ),
         limits=StartdLimits(pods=startds.limits.pods, cores=startds.limits.cores, memory_mib=startds.limits.memory_mib),
@@ -183,5 +184,6 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
             window_maximum=startds.window.maximum,
             backoff_base=startds.backoff.base_seconds,
             backoff_cap=startds.backoff.cap_seconds,
+            update=startds.update,
         ),
     )

@@ -16,9 +16,8 @@ NAME = "startds"
 PROGRAMS = "/opt/atlas-sites/bin"
 # From the end of the payload to the end of the pod: HTCondor's own goodbye to the pool.
 LEAVING_SECONDS = 120
-# After a startd's patience is over it still has to leave, which takes seconds; one that is Ready beyond that has been
-# claimed.
-PROOF_MARGIN_SECONDS = 30
+# After a startd's patience is over it still has to leave, which takes seconds.
+FIZZLE_MARGIN_SECONDS = 30
 # What the vacuum controller needs to see the last one gone, before the engine gives up.
 DELETION_MARGIN_SECONDS = 300
 LOGS_MIB = 256
@@ -49,12 +48,14 @@ class StartdTimes:
         start: from being placed on a node to running.
         no_claim: without a payload.
         drain: for payloads to end once it is asked to stop.
+        lifetime: after which it takes no more payloads.
         keepalive: between signs of life on idle connections.
     """
 
     start: int
     no_claim: int
     drain: int
+    lifetime: int
     keepalive: int
 
 
@@ -69,12 +70,19 @@ class StartdLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class VacuumPace:
-    """How the controller learns: startds that may be unproven, and seconds of back-off."""
+    """How the controller learns and changes.
+
+    Attributes:
+        window_initial, window_maximum: startds that may be unproven; without a maximum, a quarter of the limit.
+        backoff_base, backoff_cap: seconds.
+        update: OnFinish or Drain, for startds of an old template.
+    """
 
     window_initial: int
-    window_maximum: int
+    window_maximum: int | None
     backoff_base: int
     backoff_cap: int
+    update: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +171,20 @@ def deletion_seconds(times: StartdTimes) -> int:
 
 def specification(args: StartdsArgs) -> dict[str, Any]:
     """The spec of the StartdSet; components/startdset_crd.yaml explains each key."""
+    maximum = args.pace.window_maximum
     return {
         "limits": {"pods": args.limits.pods, "cores": args.limits.cores, "memoryMib": args.limits.memory_mib},
-        "window": {"initial": args.pace.window_initial, "maximum": args.pace.window_maximum, "growth": 4},
+        "window": {
+            "initial": args.pace.window_initial,
+            "growth": 4,
+            **({} if maximum is None else {"maximum": maximum}),
+        },
         "backoff": {"baseSeconds": args.pace.backoff_base, "capSeconds": args.pace.backoff_cap},
-        "proofSeconds": args.times.no_claim + PROOF_MARGIN_SECONDS,
+        "fizzleSeconds": args.times.no_claim + FIZZLE_MARGIN_SECONDS,
         "startSeconds": args.times.start,
         "drain": {"seconds": args.times.drain + LEAVING_SECONDS},
+        "lifetimeSeconds": args.times.lifetime,
+        "update": args.pace.update,
         "template": template(args),
     }
 

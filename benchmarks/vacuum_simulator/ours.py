@@ -12,7 +12,7 @@ from services.vacuum.objects import status_json, status_of
 
 # The settings' defaults; a startd that nobody claims leaves after NOCLAIM_SECONDS.
 NOCLAIM_SECONDS = 600.0
-PROOF_SECONDS = NOCLAIM_SECONDS + 30.0
+FIZZLE_SECONDS = NOCLAIM_SECONDS + 30.0
 START_SECONDS = 300.0
 # What is left of an object once its deletion was asked for without another grace.
 GRACE_SECONDS = 30.0
@@ -26,7 +26,7 @@ def spec_of(seen: Seen, window_share: float | None = None) -> Spec:
         window_share: of the limit, that may be unproven at most (vacuum.md §10.5 has a quarter); the default without.
     """
     usual = Spec(template=TEMPLATE, size=Size(), pods=0)
-    maximum = usual.window_maximum
+    maximum = 64
     if window_share is not None:
         maximum = max(usual.window_initial, round(window_share * seen.limit))
     return Spec(
@@ -34,7 +34,7 @@ def spec_of(seen: Seen, window_share: float | None = None) -> Spec:
         size=Size(millicores=1000 * seen.cores),
         pods=seen.limit,
         window_maximum=maximum,
-        proof_seconds=PROOF_SECONDS,
+        fizzle_seconds=FIZZLE_SECONDS,
         start_seconds=START_SECONDS,
     )
 

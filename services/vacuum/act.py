@@ -26,8 +26,12 @@ from services.vacuum.model import (
     Create,
     Denial,
     HoldSet,
+    Orphan,
+    Pod,
+    Reason,
     Release,
     ReleaseSet,
+    Retire,
     Status,
     Stop,
 )
@@ -94,7 +98,7 @@ class Actor:
             batch, creates = creates[:size], creates[size:]
             size = min(2 * size, AT_ONCE)
             results = await asyncio.gather(
-                *(self._create(startdset, action.sequence, template) for action in batch), return_exceptions=True
+                *(self._create(startdset, action, template) for action in batch), return_exceptions=True
             )
             failures += [result for result in results if isinstance(result, BaseException)]
         if failures:
@@ -116,9 +120,7 @@ class Actor:
         """Takes our finalizer off a pod and deletes it."""
         pod, path = action.pod, pods_path(namespace, action.pod.name)
         if pod.held:
-            rest = [name for name in pod.finalizers if name != OUTCOME_FINALIZER]
-            body = {"metadata": {"uid": pod.uid, "resourceVersion": pod.version, "finalizers": rest}}
-            await _unless_gone(self._api.patch(path, body), NotFoundError)
+            await self._let_go(namespace, pod, {})
         if pod.deadline is None:
             await _unless_gone(self._api.delete(path, uid=pod.uid), NotFoundError, ConflictError)
 
@@ -126,6 +128,10 @@ class Actor:
         match action:
             case Stop():
                 await self._stop(namespace, action)
+            case Retire():
+                await self._ask(namespace, action.pod, Reason.PEACEFUL)
+            case Orphan():
+                await self._let_go(namespace, action.pod, {"ownerReferences": []})
             case Release():
                 await self.release(namespace, action)
             case HoldSet():
@@ -137,14 +143,14 @@ class Actor:
             case Create():
                 raise TypeError("creates go out in batches")
 
-    async def _create(self, startdset: Json, sequence: int, template: str) -> None:
+    async def _create(self, startdset: Json, action: Create, template: str) -> None:
         meta = startdset["metadata"]
-        key, now = f"{meta['uid']}/{sequence}", self._clock()
+        key, now = f"{meta['uid']}/{action.sequence}", self._clock()
         self._made = {name: at for name, at in self._made.items() if now - at < UNSEEN_SECONDS}
         if key in self._made:
             return
         try:
-            await self._api.create(pods_path(meta["namespace"]), new_pod(startdset, sequence))
+            await self._api.create(pods_path(meta["namespace"]), new_pod(startdset, action))
         except AlreadyExistsError:
             pass
         except (DeniedError, InvalidError) as error:
@@ -158,11 +164,19 @@ class Actor:
 
     async def _stop(self, namespace: str, action: Stop) -> None:
         pod, path = action.pod, pods_path(namespace, action.pod.name)
-        if pod.requested is None:
-            body = {"metadata": {"uid": pod.uid, "annotations": {REQUESTED_ANNOTATION: str(action.reason)}}}
-            await _unless_gone(self._api.patch(path, body), NotFoundError)
+        if pod.requested in {None, Reason.PEACEFUL}:
+            await self._ask(namespace, pod, action.reason)
         deletion = self._api.delete(path, uid=pod.uid, grace_seconds=action.grace_seconds)
         await _unless_gone(deletion, NotFoundError, ConflictError)
+
+    async def _ask(self, namespace: str, pod: Pod, reason: Reason) -> None:
+        body = {"metadata": {"uid": pod.uid, "annotations": {REQUESTED_ANNOTATION: str(reason)}}}
+        await _unless_gone(self._api.patch(pods_path(namespace, pod.name), body), NotFoundError)
+
+    async def _let_go(self, namespace: str, pod: Pod, metadata: Json) -> None:
+        rest = [name for name in pod.finalizers if name != OUTCOME_FINALIZER]
+        body = {"metadata": {"uid": pod.uid, "resourceVersion": pod.version, "finalizers": rest, **metadata}}
+        await _unless_gone(self._api.patch(pods_path(namespace, pod.name), body), NotFoundError)
 
     async def _release_set(self, startdset: Json) -> None:
         meta = startdset["metadata"]

@@ -72,7 +72,8 @@ TABLE: tuple[Row, ...] = (
     # We stopped it ourselves.
     _row(lambda f: f.pod.requested == Reason.START, Class.SITE_FAULT, "StartError"),
     _row(lambda f: f.pod.requested == Reason.CAPACITY, Class.CAPACITY, "Unschedulable"),
-    _row(lambda f: f.pod.requested is not None, Class.REQUESTED, "Drain"),
+    # One that was let go in peace is judged by what it did.
+    _row(lambda f: f.pod.requested not in {None, Reason.PEACEFUL}, Class.REQUESTED, "Drain"),
     # Somebody took it away.
     Row(
         matches=lambda f: f.pod.disruption is not None,
@@ -113,7 +114,7 @@ TABLE: tuple[Row, ...] = (
         reason=lambda _: "ExitCode",
     ),
     _row(lambda f: f.pod.started is None, Class.SITE_FAULT, "StartError"),
-    _row(lambda f: f.seconds < f.spec.proof_seconds, Class.NO_WORK, "Fizzle"),
+    _row(lambda f: f.seconds < f.spec.fizzle_seconds, Class.NO_WORK, "Fizzle"),
     _row(lambda f: f.pod.exit_code == 0, Class.WORKED, "LongLived"),
     _row(lambda _: True, Class.TRANSIENT, "Died"),
 )

@@ -15,8 +15,11 @@ def explain(name: str, decision: Decision) -> str:
         f"  outcomes   {outcomes}",
         "  room for   because",
     ]
-    terms = sorted(decision.explanation, key=lambda term: term.allows)
-    lines += [f"  {max(0, term.allows):>8}   {term.name}: {term.because}" for term in terms]
+    terms = sorted(decision.explanation, key=lambda term: (term.allows is None, term.allows))
+    lines += [
+        f"  {'unknown' if term.allows is None else max(0, term.allows):>8}   {term.name}: {term.because}"
+        for term in terms
+    ]
     lines += [
         f"  {result.name}: {result.what} ({result.reason}) after {result.seconds:.0f} s on {result.node or 'no node'}"
         for result in status.recent[:5]

@@ -30,6 +30,16 @@ class Metrics:
         """All that the statuses say, as of now."""
         startds = GaugeMetricFamily("vacuum_startds", "Startds by what they have shown", labels=["set", "state"])
         outcomes = CounterMetricFamily("vacuum_outcomes", "What became of startds", labels=["set", "class"])
+        held = CounterMetricFamily(
+            "vacuum_core_seconds",
+            "Core-seconds of startds that have ended, by what became of them",
+            labels=["set", "class"],
+        )
+        busy = CounterMetricFamily("vacuum_busy_core_seconds", "Of it, with a payload", labels=["set"])
+        lost = CounterMetricFamily("vacuum_lost_core_seconds", "Of payloads that were cut short", labels=["set"])
+        bounds = GaugeMetricFamily(
+            "vacuum_bound_startds", "Startds that a limit allows, if known", labels=["set", "bound"]
+        )
         gauges = {
             "vacuum_limit": GaugeMetricFamily("vacuum_limit", "Startds that the limits allow", labels=["set"]),
             "vacuum_window": GaugeMetricFamily("vacuum_window", "Startds that may be unproven", labels=["set"]),
@@ -44,6 +54,13 @@ class Metrics:
                 startds.add_metric([name, state], getattr(status.startds, state))
             for what, number in status.outcomes.items():
                 outcomes.add_metric([name, what], number)
+            for what, seconds in status.usage.held.items():
+                held.add_metric([name, what], seconds)
+            busy.add_metric([name], status.usage.busy)
+            lost.add_metric([name], status.usage.lost)
+            for bound in status.bounds:
+                if bound.startds is not None:
+                    bounds.add_metric([name, bound.name], bound.startds)
             for state in Circuit:
                 circuit.add_metric([name, state], float(status.circuit is state))
             gauges["vacuum_limit"].add_metric([name], status.limit)
@@ -52,4 +69,4 @@ class Metrics:
             gauges["vacuum_next_probe_timestamp_seconds"].add_metric([name], status.until or 0)
         stale = GaugeMetricFamily("vacuum_watch_staleness_seconds", "Since the API server said anything")
         stale.add_metric([], self.staleness())
-        return [startds, outcomes, circuit, stale, *gauges.values()]
+        return [startds, outcomes, held, busy, lost, bounds, circuit, stale, *gauges.values()]

@@ -10,15 +10,42 @@ DRAIN_FINALIZER = f"{GROUP}/drain"
 SET_LABEL = f"{GROUP}/set"
 TEMPLATE_LABEL = f"{GROUP}/template"
 REQUESTED_ANNOTATION = f"{GROUP}/requested"
+LIFETIME_ANNOTATION = f"{GROUP}/lifetime"
 RETRY_ANNOTATION = f"{GROUP}/retry-now"
 
 
 class Reason(StrEnum):
-    """Why we asked a pod to stop; the value of the annotation `requested`."""
+    """Why we asked a pod to stop; the value of the annotation `requested`.
 
+    PEACEFUL is read by the startd itself, which takes no more payloads and leaves; the others announce a deletion.
+    """
+
+    PEACEFUL = "peaceful"
     DRAIN = "drain"
     START = "start"
     CAPACITY = "capacity"
+
+
+class DrainMode(StrEnum):
+    """How the startds of a set go that is deleted: payloads may end until a deadline, or not."""
+
+    GRACEFUL = "Graceful"
+    FAST = "Fast"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the startds when their set is deleted: they are drained, left alone, or killed."""
+
+    DRAIN = "Drain"
+    ORPHAN = "Orphan"
+    KILL = "Kill"
+
+
+class UpdatePolicy(StrEnum):
+    """How the startds of an old template go: at their own end, or peacefully drained as new ones prove themselves."""
+
+    ON_FINISH = "OnFinish"
+    DRAIN = "Drain"
 
 
 class Class(StrEnum):
@@ -71,10 +98,14 @@ class Spec:
     Attributes:
         template: hash of the pod template.
         size: of one startd made from it.
-        pods, millicores, memory_mib: the limits; None is no limit.
-        proof_seconds: a startd that was Ready so long has been claimed, else it would have left.
+        pods, millicores, memory_mib, cost_per_hour: the limits; None is no limit.
+        weight: of the set when several share a site.
+        floor: startds that it gets before weights count.
+        window_maximum: None is a quarter of what the limits allow, but not less than the second wave.
+        fizzle_seconds: a startd that ended sooner without a word found no work.
         start_seconds: a scheduled pod whose startd does not run after so long never will.
         drain_seconds: how long a startd may take to end once it is asked to.
+        lifetime: seconds after which a startd takes no more payloads; None is no end.
     """
 
     template: str
@@ -82,14 +113,21 @@ class Spec:
     pods: int
     millicores: int | None = None
     memory_mib: int | None = None
+    cost_per_hour: float | None = None
+    weight: int = 1
+    floor: int = 0
     window_initial: int = 4
     window_growth: int = 4
-    window_maximum: int = 64
+    window_maximum: int | None = None
     backoff_base: float = 600
     backoff_cap: float = 3600
-    proof_seconds: float = 900
+    fizzle_seconds: float = 900
     start_seconds: float = 900
     drain_seconds: int = 3600
+    drain_mode: DrainMode = DrainMode.GRACEFUL
+    update: UpdatePolicy = UpdatePolicy.ON_FINISH
+    deletion: DeletionPolicy = DeletionPolicy.DRAIN
+    lifetime: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +138,16 @@ class Message:
         code: 1xx asked to stop, 2xx worked, 3xx no work, 4xx banned, 5xx site, 6xx grid, 7xx transient.
         jobs_started: None if it does not say.
         retry_after: seconds in which another attempt is no use; None if it does not say.
+        busy_seconds: with at least one payload.
+        lost_seconds: of payloads that were cut short.
     """
 
     code: int
     reason: str
     jobs_started: int | None = None
     retry_after: float | None = None
+    busy_seconds: float = 0
+    lost_seconds: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +166,7 @@ class Pod:
         disruption: the reason of its DisruptionTarget condition.
         started: when the startd container ran first.
         finished: when the startd container, or an init container that failed, ended.
-        ready: since when the pool knows the startd.
+        ready: since when it is known to have had a real payload: the proof.
         exit_code, exit_reason: of the container that ended last, as in 137 and OOMKilled.
     """
 
@@ -171,6 +213,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the startds that have ended took of the site, in core-seconds.
+
+    Attributes:
+        held: from their start to their end, by what became of them.
+        busy: of it, with a payload.
+        lost: of payloads that were cut short.
+    """
+
+    held: Mapping[Class, int] = field(default_factory=dict)
+    busy: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Count:
     """How many startds there are.
 
@@ -185,6 +242,22 @@ class Count:
     running: int = 0
     unproven: int = 0
     proven: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """One limit on how many startds of a set there may be, as far as it is known.
+
+    Attributes:
+        startds: how many, those that are there among them; None if nobody knows, and then it does not rule.
+        because: the numbers that it follows from.
+        stale: it has not been confirmed for longer than such numbers are good for.
+    """
+
+    name: str
+    startds: int | None
+    because: str
+    stale: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +277,8 @@ class Status:
         failures: in a row, without a proof between.
         until: no probe before; only while the circuit is open.
         recent: the last outcomes, newest first.
-        limit: how many startds the spec's limits allow.
+        bounds: all that is known to limit the set.
+        limit: how many startds the smallest of them allows.
     """
 
     generation: int = 0
@@ -221,8 +295,10 @@ class Status:
     level: int = 0
     until: float | None = None
     outcomes: Mapping[Class, int] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
     recent: tuple[Outcome, ...] = ()
     startds: Count = field(default_factory=Count)
+    bounds: tuple[Bound, ...] = ()
     limit: int = 0
     state: State = State.STEADY
     message: str = ""
@@ -250,6 +326,8 @@ class Snapshot:
         retry: someone set the annotation `retry-now`.
         blind: the view is stale or was never complete.
         held: our drain finalizer is on the set.
+        bounds: what limits the set beside its own spec.
+        avoid: nodes that are left free for the startds of another set.
     """
 
     name: str
@@ -263,13 +341,22 @@ class Snapshot:
     blind: bool = False
     held: bool = True
     denial: Denial | None = None
+    bounds: tuple[Bound, ...] = ()
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Create:
-    """Make the pod of a reserved number; that it exists already is success."""
+    """Make the pod of a reserved number; that it exists already is success.
+
+    Attributes:
+        avoid: nodes that it must not land on.
+        lifetime: seconds after which it takes no more payloads; None is no end.
+    """
 
     sequence: int
+    avoid: tuple[str, ...] = ()
+    lifetime: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +366,20 @@ class Stop:
     pod: Pod
     reason: Reason
     grace_seconds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retire:
+    """Tell a startd to take no more payloads and to leave when those it has are through."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orphan:
+    """Let go of a startd without touching it: the set goes, the startd stays."""
+
+    pod: Pod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,23 +404,7 @@ class ClearRetry:
     """Take the annotation `retry-now` off the set."""
 
 
-Action = Create | Stop | Release | HoldSet | ReleaseSet | ClearRetry
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """One limit on how many startds of a set there may be, as far as it is known.
-
-    Attributes:
-        startds: how many, those that are there among them; None if nobody knows, and then it does not rule.
-        because: the numbers that it follows from.
-        stale: it has not been confirmed for longer than such numbers are good for.
-    """
-
-    name: str
-    startds: int | None
-    because: str
-    stale: bool = False
+Action = Create | Stop | Retire | Orphan | Release | HoldSet | ReleaseSet | ClearRetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,11 +412,11 @@ class Term:
     """One bound on the number of startds.
 
     Attributes:
-        allows: how many startds more it lets be made.
+        allows: how many startds more it lets be made; None if nobody knows, and then it does not rule.
     """
 
     name: str
-    allows: int
+    allows: int | None
     because: str
 
 

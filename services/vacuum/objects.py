@@ -2,21 +2,27 @@
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from services.kube import Json
 from services.times import seconds, timestamp
 from services.vacuum.model import (
     GROUP,
+    LIFETIME_ANNOTATION,
     OUTCOME_FINALIZER,
     REQUESTED_ANNOTATION,
     SET_LABEL,
     TEMPLATE_LABEL,
+    Bound,
     Circuit,
     Class,
     Count,
+    Create,
+    DeletionPolicy,
+    DrainMode,
     Message,
     Outcome,
     Pod,
@@ -24,6 +30,8 @@ from services.vacuum.model import (
     Spec,
     State,
     Status,
+    UpdatePolicy,
+    Usage,
 )
 
 STARTD = "startd"
@@ -36,6 +44,7 @@ _SUFFIXES = {
 }
 # What each state means for the two conditions; a set that backs off is as ready as one that is full.
 _READY = {State.BLIND: "Unknown", State.INVALID: "False", State.DRAINING: "False"}
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PROGRESSING = frozenset({State.RAMPING, State.PROBING, State.DRAINING})
 
 
@@ -62,14 +71,21 @@ def spec_of(startdset: Json) -> Spec:
         pods=limits["pods"],
         millicores=limits["cores"] * 1000 if "cores" in limits else None,
         memory_mib=limits.get("memoryMib"),
+        cost_per_hour=float(limits["costPerHour"]) if "costPerHour" in limits else None,
+        weight=spec["share"]["weight"],
+        floor=spec["share"]["floor"],
         window_initial=spec["window"]["initial"],
         window_growth=spec["window"]["growth"],
-        window_maximum=spec["window"]["maximum"],
+        window_maximum=spec["window"].get("maximum"),
         backoff_base=spec["backoff"]["baseSeconds"],
         backoff_cap=spec["backoff"]["capSeconds"],
-        proof_seconds=spec["proofSeconds"],
+        fizzle_seconds=spec["fizzleSeconds"],
         start_seconds=spec["startSeconds"],
         drain_seconds=spec["drain"]["seconds"],
+        drain_mode=DrainMode(spec["drain"]["mode"]),
+        update=UpdatePolicy(spec["update"]),
+        deletion=DeletionPolicy(spec["deletionPolicy"]),
+        lifetime=spec.get("lifetimeSeconds"),
     )
 
 
@@ -93,12 +109,22 @@ def message_of(text: str) -> Message | None:
         more = {}
     if not isinstance(more, dict):
         more = {}
-    jobs = more.get("jobsStarted")
+    jobs = _number(more.get("jobsStarted"))
     return Message(
         code=int(parts[1]),
         reason=str(more.get("reason") or parts[2] or parts[1])[:64],
-        jobs_started=jobs if isinstance(jobs, int) else None,
+        jobs_started=None if jobs is None else int(jobs),
+        retry_after=_number(more.get("retryAfterSeconds")),
+        busy_seconds=_number(more.get("busySeconds")) or 0,
+        lost_seconds=_number(more.get("lostWorkSeconds")) or 0,
     )
+
+
+def _number(said: object) -> float | None:
+    """A number that a payload could have forged: believed only if it is one, and not a negative one."""
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    return float(said) if 0 <= said < math.inf else None
 
 
 def pod_of(raw: Json) -> Pod:
@@ -141,22 +167,25 @@ def _failed_init(statuses: Iterable[Json]) -> Json | None:
     return next((end for end in ends if end and end["exitCode"] != 0), None)
 
 
-def new_pod(startdset: Json, sequence: int) -> Json:
+def new_pod(startdset: Json, action: Create) -> Json:
     """The pod of a number, as it is sent to the API server."""
     meta, template = startdset["metadata"], startdset["spec"]["template"]
     given = template.get("metadata", {})
+    annotations = dict(given.get("annotations", {}))
+    if action.lifetime is not None:
+        annotations[LIFETIME_ANNOTATION] = str(action.lifetime)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"{meta['name']}-{sequence}",
+            "name": f"{meta['name']}-{action.sequence}",
             "namespace": meta["namespace"],
             "labels": {
                 **given.get("labels", {}),
                 SET_LABEL: meta["name"],
                 TEMPLATE_LABEL: template_hash(template),
             },
-            "annotations": given.get("annotations", {}),
+            "annotations": annotations,
             "finalizers": [OUTCOME_FINALIZER],
             "ownerReferences": [
                 {
@@ -169,8 +198,25 @@ def new_pod(startdset: Json, sequence: int) -> Json:
                 }
             ],
         },
-        "spec": template["spec"],
+        "spec": _avoiding(template["spec"], action.avoid),
     }
+
+
+def _avoiding(pod_spec: Json, nodes: Sequence[str]) -> Json:
+    """The pod's spec with nodes that it must not land on.
+
+    By the nodes' own names, since their label `hostname` may say something else; such a requirement takes one name.
+    Terms of an affinity are alternatives, so that each of them gets all names.
+    """
+    if not nodes:
+        return pod_spec
+    others = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in nodes]
+    affinity = pod_spec.get("affinity", {})
+    placement = affinity.get("nodeAffinity", {})
+    terms = placement.get(_REQUIRED, {}).get("nodeSelectorTerms") or [{}]
+    terms = [{**term, "matchFields": [*term.get("matchFields", ()), *others]} for term in terms]
+    placement = {**placement, _REQUIRED: {"nodeSelectorTerms": terms}}
+    return {**pod_spec, "affinity": {**affinity, "nodeAffinity": placement}}
 
 
 def status_of(startdset: Json) -> Status:
@@ -192,11 +238,27 @@ def status_of(startdset: Json) -> Status:
         level=circuit.get("level", 0),
         until=seconds(circuit.get("until")),
         outcomes={Class(name): number for name, number in raw.get("outcomes", {}).items()},
+        usage=_usage_of(raw.get("coreSeconds", {})),
         recent=tuple(_outcome_of(entry) for entry in raw.get("recent", ())),
         startds=Count(**{name: startds.get(name, 0) for name in ("total", "running", "unproven", "proven")}),
+        bounds=tuple(_bound_of(entry) for entry in raw.get("bounds", ())),
         limit=raw.get("limit", 0),
         state=State(raw.get("state", State.STEADY)),
         message=raw.get("message", ""),
+    )
+
+
+def _usage_of(raw: Json) -> Usage:
+    held = {Class(name): number for name, number in raw.get("held", {}).items()}
+    return Usage(held=held, busy=raw.get("busy", 0), lost=raw.get("lost", 0))
+
+
+def _bound_of(entry: Json) -> Bound:
+    return Bound(
+        name=entry["name"],
+        startds=entry.get("startds"),
+        because=entry["because"],
+        stale=entry.get("stale", False),
     )
 
 
@@ -245,6 +307,20 @@ def status_json(status: Status, before: Json, now: float) -> Json:
         "failures": status.failures,
         "circuit": circuit,
         "outcomes": {str(name): number for name, number in status.outcomes.items()},
+        "coreSeconds": {
+            "held": {str(name): number for name, number in status.usage.held.items()},
+            "busy": status.usage.busy,
+            "lost": status.usage.lost,
+        },
+        "bounds": [
+            {
+                "name": bound.name,
+                "because": bound.because,
+                **({} if bound.startds is None else {"startds": bound.startds}),
+                **({"stale": True} if bound.stale else {}),
+            }
+            for bound in status.bounds
+        ],
         "recent": [
             {
                 "name": result.name,

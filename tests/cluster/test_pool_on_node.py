@@ -123,9 +123,9 @@ def startd(name: str, image: str) -> dict[str, Any]:
             repositories=(),
             proxy="http://squid.invalid:3128",
             size=StartdSize(cores=1, requested_cores=0.1, memory_mib=512, disk_mib=1024),
-            times=StartdTimes(start=60, no_claim=3600, drain=5, keepalive=180),
+            times=StartdTimes(start=60, no_claim=3600, drain=5, lifetime=7200, keepalive=180),
             limits=StartdLimits(pods=1, cores=1, memory_mib=512),
-            pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=1, backoff_cap=1),
+            pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=1, backoff_cap=1, update="OnFinish"),
         )
     )["spec"]
     del spec["initContainers"]

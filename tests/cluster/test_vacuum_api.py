@@ -89,7 +89,7 @@ class Site:
             "limits": {"pods": 3, "cores": 8, "memoryMib": 1024},
             "window": {"initial": 3},
             "backoff": {"baseSeconds": 3600, "capSeconds": 3600},
-            "proofSeconds": 3600,
+            "fizzleSeconds": 3600,
             "startSeconds": 120,
             "drain": {"seconds": 5},
             "template": {
@@ -205,14 +205,14 @@ def test_kubectl_explains_the_spec(node: Cluster, crd: None) -> None:
 
     # The API server publishes the schema of a new kind a moment after it serves it.
     eventually(lambda: "FIELDS" in text(), "the schema is published")
-    for word in ("template", "limits", "window", "backoff", "proofSeconds", "startSeconds", "drain", "memoryMib"):
+    for word in ("template", "limits", "window", "backoff", "fizzleSeconds", "startSeconds", "drain", "memoryMib"):
         assert f"  {word}" in text()
 
 
 NONSENSE = {
     "a startd counts as proof before it would leave": (
-        {"proofSeconds": 600},
-        "raise proofSeconds or lower NOCLAIM_SECONDS",
+        {"fizzleSeconds": 600},
+        "raise fizzleSeconds or lower NOCLAIM_SECONDS",
     ),
     "back-off that begins above its cap": (
         {"backoff": {"baseSeconds": 900, "capSeconds": 60}},

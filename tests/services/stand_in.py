@@ -185,13 +185,14 @@ class Node:
             life = self.life(int(pod["metadata"]["name"].rpartition("-")[2]))
             self.ends[uid] = now + life.seconds if life.seconds is not None else float("inf")
             self.codes[uid] = life.code
+            works = 200 <= life.code < 300  # it has a payload at once
             pod["spec"]["nodeName"] = "node"
             since = {"status": "True", "lastTransitionTime": timestamp(now)}
             self.server.set_pod_status(
                 path,
                 {
                     "phase": "Running",
-                    "conditions": [{"type": kind, **since} for kind in ("PodScheduled", "Ready")],
+                    "conditions": [{"type": kind, **since} for kind in ("PodScheduled", *(["Ready"] if works else []))],
                     "containerStatuses": [{"name": "startd", "state": {"running": {"startedAt": timestamp(now)}}}],
                 },
             )
@@ -212,11 +213,14 @@ def startdset(server: Server, **spec: Any) -> str:
     """Makes a StartdSet with a pod limit of 12; the path of it."""
     whole = {
         "limits": {"pods": 12},
-        "window": {"initial": 4, "growth": 4, "maximum": 64},
+        "window": {"initial": 4, "growth": 4},
+        "share": {"weight": 1, "floor": 0},
         "backoff": {"baseSeconds": 600, "capSeconds": 3600},
-        "proofSeconds": 900,
+        "fizzleSeconds": 900,
         "startSeconds": 900,
-        "drain": {"seconds": 3600},
+        "drain": {"seconds": 3600, "mode": "Graceful"},
+        "update": "OnFinish",
+        "deletionPolicy": "Drain",
         "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "startd", "image": "startd"}]}},
         **spec,
     }

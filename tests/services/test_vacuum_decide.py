@@ -5,29 +5,38 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
-from services.vacuum.decide import JITTER, PROVISION_SECONDS, decide
+from services.vacuum.decide import decide
+from services.vacuum.drain import FAST_SECONDS, KILL_SECONDS, PROVISION_SECONDS
 from services.vacuum.evidence import ended
 from services.vacuum.model import (
     OUTCOME_FINALIZER,
+    Bound,
     Circuit,
     Class,
     ClearRetry,
     Create,
     Decision,
+    DeletionPolicy,
     Denial,
+    DrainMode,
     HoldSet,
     Message,
+    Orphan,
     Pod,
     Reason,
     Release,
     ReleaseSet,
+    Retire,
     Size,
     Snapshot,
     Spec,
     State,
     Status,
     Stop,
+    UpdatePolicy,
+    Usage,
 )
+from services.vacuum.payload import JITTER, PATIENCE, RETRY_MIN_SECONDS, widest
 
 pytestmark = pytest.mark.fast
 thorough = settings(deadline=None, max_examples=40)
@@ -44,8 +53,12 @@ specs = st.builds(
     millicores=st.none() | st.integers(0, 200_000),
     memory_mib=st.none() | st.integers(0, 400_000),
     window_initial=st.integers(1, 6),
-    window_maximum=st.integers(6, 30),
+    window_maximum=st.none() | st.integers(6, 30),
     window_growth=st.integers(1, 4),
+    drain_mode=st.sampled_from(DrainMode),
+    update=st.sampled_from(UpdatePolicy),
+    deletion=st.sampled_from(DeletionPolicy),
+    lifetime=st.none() | st.integers(1000, 2000),
 )
 
 messages = st.builds(Message, code=st.sampled_from([100, 200, 300, 400, 500, 700]), reason=st.just("r"))
@@ -70,7 +83,7 @@ def pods(draw: st.DrawFn, sequence: int) -> Pod:
         ready=draw(maybe) if phase == "Running" else None,
         finished=draw(times) if phase in {"Succeeded", "Failed"} else None,
         deadline=draw(st.none() | st.just(NOW + 60) | times),
-        requested=draw(st.sampled_from([None, None, None, Reason.DRAIN])),
+        requested=draw(st.sampled_from([None, None, None, Reason.DRAIN, Reason.PEACEFUL])),
         disruption=draw(st.sampled_from([None, None, "EvictionByEvictionAPI"])),
         finalizers=draw(st.sampled_from([(OUTCOME_FINALIZER,), (OUTCOME_FINALIZER, "other"), ()])),
         message=draw(st.none() | messages),
@@ -138,7 +151,7 @@ def test_no_more_startds_are_unproven_than_the_window_lets_be(snapshot: Snapshot
     staying = [pod for pod in living(snapshot) if pod.requested is None and pod.deadline is None]
     unproven = [pod for pod in staying if pod.sequence not in decision.status.proven]
     assert len(unproven) + made_by(decision) <= decision.status.window + decision.status.owed
-    assert decision.status.window <= max(1, min(snapshot.spec.window_maximum, decision.status.limit))
+    assert decision.status.window <= widest(snapshot.spec)
 
 
 @thorough
@@ -218,7 +231,17 @@ def carried_out(snapshot: Snapshot, decision: Decision) -> Snapshot:
     ]
     stopped = {action.pod.uid: action.reason for action in decision.actions if isinstance(action, Stop)}
     gone = {action.pod.uid for action in decision.actions if isinstance(action, Release)}
-    left = [pod for pod in snapshot.pods if pod.uid not in gone]
+    retired = {action.pod.uid for action in decision.actions if isinstance(action, Retire)}
+    orphaned = {action.pod.uid for action in decision.actions if isinstance(action, Orphan)}
+    left = [
+        replace(
+            pod,
+            requested=Reason.PEACEFUL if pod.uid in retired else pod.requested,
+            finalizers=() if pod.uid in orphaned else pod.finalizers,
+        )
+        for pod in snapshot.pods
+        if pod.uid not in gone
+    ]
     return replace(
         snapshot,
         status=decision.status,
@@ -388,11 +411,12 @@ def test_deaths_without_a_reason_count_only_when_they_are_many() -> None:
 def test_a_proof_multiplies_the_window_over_a_wave_up_to_its_maximum() -> None:
     wave = [fail(number, 200, phase="Succeeded") for number in range(1, 5)]
     assert learned(replace(CLOSED, window=4), *wave).window == 16
-    assert learned(replace(CLOSED, window=60), *wave).window == 64
+    assert learned(replace(CLOSED, window=20), *wave).window == 25 == widest(SPEC)
+    assert learned(replace(CLOSED, window=60), *wave, spec=replace(SPEC, window_maximum=64)).window == 64
 
 
 def test_a_startd_proves_itself_once() -> None:
-    running = fail(1, 700, phase="Running", ready=NOW - SPEC.proof_seconds, finished=None, message=None)
+    running = fail(1, 700, phase="Running", ready=NOW - 5, finished=None, message=None)
     once = learned(CLOSED, running)
     assert (once.window, once.proven) == (19, (1,))
     assert learned(once, running).window == 19
@@ -423,6 +447,119 @@ def test_retry_now_probes_at_once() -> None:
     decision = decide(Snapshot(name="s", spec=SPEC, status=before, retry=True), NOW, 0)
     assert (decision.status.circuit, decision.status.level) == (Circuit.HALF_OPEN, 0)
     assert decision.actions == (ClearRetry(), Create(sequence=21))
+
+
+@pytest.mark.parametrize(
+    ("code", "what"), [(300, Class.NO_WORK), (500, Class.SITE_FAULT), (600, Class.GRID_FAULT), (400, Class.BANNED)]
+)
+def test_each_kind_of_failure_has_its_own_patience(code: int, what: Class) -> None:
+    probing = replace(CLOSED, circuit=Circuit.HALF_OPEN, window=1)
+    first, most = PATIENCE[what]
+    sooner, later = learned(probing, fail(21, code)), learned(replace(probing, level=30), fail(21, code))
+    assert 1 - JITTER <= ((sooner.until or 0) - NOW) / (first * SPEC.backoff_base) <= 1 + JITTER
+    assert 1 - JITTER <= ((later.until or 0) - NOW) / (most * SPEC.backoff_cap) <= 1 + JITTER
+
+
+@pytest.mark.parametrize(("said", "least", "most"), [(5, RETRY_MIN_SECONDS, RETRY_MIN_SECONDS), (900, 900, 900)])
+def test_when_the_pool_says_when_to_come_again_that_is_the_pause(said: float, least: float, most: float) -> None:
+    probing = replace(CLOSED, circuit=Circuit.HALF_OPEN, window=1)
+    until = learned(probing, fail(21, 300, message=Message(code=300, reason="r", retry_after=said))).until
+    assert least <= (until or 0) - NOW <= most * (1 + JITTER)
+
+
+def test_a_pool_that_never_wants_to_see_us_again_is_asked_at_the_cap() -> None:
+    probing = replace(CLOSED, circuit=Circuit.HALF_OPEN, window=1)
+    until = learned(probing, fail(21, 300, message=Message(code=300, reason="r", retry_after=1e9))).until
+    assert SPEC.backoff_cap <= (until or 0) - NOW <= SPEC.backoff_cap * (1 + JITTER)
+
+
+def test_core_seconds_are_kept_by_what_became_of_the_startd() -> None:
+    size = Size(millicores=8000)
+    worked = Message(code=200, reason="Worked", busy_seconds=60, lost_seconds=5)
+    usage = learned(CLOSED, fail(1, 200, size=size, message=worked), fail(2, 300, size=size)).usage
+    assert usage == Usage(held={Class.WORKED: 640, Class.NO_WORK: 640}, busy=480, lost=40)
+
+
+@thorough
+@given(snapshots(), st.integers())
+def test_a_bound_that_is_known_holds_and_one_that_is_not_rules_nothing(snapshot: Snapshot, seed: int) -> None:
+    unknown = replace(snapshot, bounds=(Bound(name="nodes", startds=None, because="nobody knows"),))
+    assert decide(unknown, NOW, seed).actions == decide(snapshot, NOW, seed).actions
+    known = replace(snapshot, bounds=(Bound(name="nodes", startds=5, because="five fit"),))
+    made = made_by(decide(known, NOW, seed))
+    assert made == 0 or len(living(snapshot)) + made <= 5
+
+
+def test_lifetimes_are_spread_so_that_startds_do_not_end_together() -> None:
+    mortal = replace(SPEC, lifetime=1000)
+    actions = decide(Snapshot(name="s", spec=mortal, status=CLOSED), NOW, 0).actions
+    lifetimes = {action.lifetime for action in actions if isinstance(action, Create)}
+    assert len(lifetimes) > 10
+    assert all(900 <= (lifetime or 0) <= 1000 for lifetime in lifetimes)
+
+
+def running(number: int, **more: object) -> Pod:
+    return fail(number, 700, **{"phase": "Running", "finished": None, "message": None, **more})
+
+
+ROLLING = replace(SPEC, template="newer", update=UpdatePolicy.DRAIN, pods=40)
+
+
+def retired(snapshot: Snapshot) -> list[int]:
+    return [action.pod.sequence for action in decide(snapshot, NOW, 0).actions if isinstance(action, Retire)]
+
+
+def test_a_new_template_drains_the_old_startds_few_at_a_time_and_more_as_the_new_ones_prove_themselves() -> None:
+    old = [running(number) for number in range(1, 21)]
+    status = replace(CLOSED, template="newer", window=4, proven=tuple(range(1, 21)))
+    full = replace(ROLLING, pods=20, window_maximum=5)
+    assert retired(Snapshot(name="s", spec=full, status=status, pods=tuple(old))) == [1, 2, 3, 4]
+    leaving = [running(number, requested=Reason.PEACEFUL) for number in range(1, 5)]
+    assert retired(Snapshot(name="s", spec=full, status=status, pods=(*leaving, *old[4:]))) == []
+    new = [running(number, template="newer") for number in range(21, 25)]
+    assert retired(Snapshot(name="s", spec=full, status=status, pods=(*new, *old[4:]))) == []
+    proven = [replace(pod, ready=NOW - 5) for pod in new]
+    assert retired(Snapshot(name="s", spec=full, status=status, pods=(*proven, *old[4:]))) == [5, 6, 7, 8, 9]
+
+
+def test_a_new_template_that_does_not_work_leaves_the_old_startds_alone() -> None:
+    old = tuple(running(number) for number in range(1, 21))
+    broken = replace(CLOSED, template="newer", circuit=Circuit.OPEN, until=NOW + 500, level=1, window=1)
+    assert retired(Snapshot(name="s", spec=ROLLING, status=broken, pods=old)) == []
+    assert retired(Snapshot(name="s", spec=replace(ROLLING, update=UpdatePolicy.ON_FINISH), pods=old)) == []
+
+
+def test_a_startd_that_left_in_peace_is_judged_by_what_it_did() -> None:
+    assert learned(CLOSED, fail(1, 200, requested=Reason.PEACEFUL)).outcomes == {Class.WORKED: 1}
+    assert learned(CLOSED, fail(1, 200, requested=Reason.DRAIN)).outcomes == {Class.REQUESTED: 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "grace"),
+    [
+        ({}, 3600),
+        ({"drain_mode": DrainMode.FAST}, FAST_SECONDS),
+        ({"deletion": DeletionPolicy.KILL}, KILL_SECONDS),
+        ({"drain_mode": DrainMode.FAST, "drain_seconds": 10}, 10),
+    ],
+)
+def test_a_set_that_is_deleted_ends_its_startds_as_it_says(more: dict[str, object], grace: int) -> None:
+    spec = replace(SPEC, **more)  # type: ignore[arg-type]
+    pods = (running(1), running(2, deadline=NOW + 9000, requested=Reason.DRAIN), running(3, deadline=NOW))
+    decision = decide(Snapshot(name="s", spec=spec, status=CLOSED, pods=pods, deleting=True), NOW, 0)
+    stops = [action for action in decision.actions if isinstance(action, Stop)]
+    assert [(stop.pod.sequence, stop.grace_seconds) for stop in stops] == [(1, grace), (2, grace)]
+
+
+def test_a_set_that_is_deleted_may_leave_its_startds_behind() -> None:
+    spec = replace(SPEC, deletion=DeletionPolicy.ORPHAN)
+    snapshot = Snapshot(name="s", spec=spec, status=CLOSED, pods=(running(1), fail(2, 200)), deleting=True)
+    decision = decide(snapshot, NOW, 0)
+    assert [
+        (type(action), action.pod.sequence) for action in decision.actions if isinstance(action, Orphan | Stop)
+    ] == [(Orphan, 1)]
+    assert decision.status.outcomes == {Class.WORKED: 1}
+    assert ReleaseSet() in decide(carried_out(snapshot, decision), NOW, 0).actions
 
 
 def waiting(number: int, age: float) -> Pod:
@@ -467,5 +604,5 @@ def test_a_pod_that_was_reserved_before_a_crash_is_made_under_its_number() -> No
 
 def test_the_smallest_term_of_the_explanation_is_what_is_made() -> None:
     decision = decide(Snapshot(name="s", spec=replace(SPEC, pods=7), status=CLOSED), NOW, 0)
-    assert min(decision.explanation, key=lambda term: term.allows).name == "pods"
+    assert min((term.allows, term.name) for term in decision.explanation if term.allows is not None) == (7, "pods")
     assert made_by(decision) == 7

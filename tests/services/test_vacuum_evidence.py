@@ -9,7 +9,7 @@ from services.vacuum.model import Class, Message, Pod, Reason, Size, Spec
 
 pytestmark = pytest.mark.fast
 
-SPEC = Spec(template="t", size=Size(), pods=10, proof_seconds=900)
+SPEC = Spec(template="t", size=Size(), pods=10, fizzle_seconds=900)
 NOW = 10_000.0
 # It ran for a minute, said nothing and ended with 0: every case below differs from it in what it is about.
 SHORT = Pod(

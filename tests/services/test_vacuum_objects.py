@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from services.vacuum.model import Circuit, Class, Count, Message, Outcome, Size, State, Status
+from services.vacuum.model import Bound, Circuit, Class, Count, Create, Message, Outcome, Size, State, Status, Usage
 from services.vacuum.objects import message_of, new_pod, pod_of, quantity, status_json, status_of, template_hash
 
 pytestmark = pytest.mark.fast
@@ -113,7 +113,7 @@ def test_a_new_pod_belongs_to_its_set_and_waits_to_be_counted() -> None:
         "metadata": {"name": "startds", "namespace": "site", "uid": "u"},
         "spec": {"template": template},
     }
-    pod = new_pod(owner, 7)
+    pod = new_pod(owner, Create(sequence=7))
     assert pod["metadata"]["name"] == "startds-7"
     assert pod["metadata"]["finalizers"] == ["vacuum.atlas-sites.io/outcome"]
     assert pod["metadata"]["labels"] == {
@@ -123,6 +123,36 @@ def test_a_new_pod_belongs_to_its_set_and_waits_to_be_counted() -> None:
     }
     assert pod["metadata"]["ownerReferences"][0]["uid"] == "u"
     assert pod["spec"] == template["spec"]
+    assert "annotations" not in pod["metadata"] or pod["metadata"]["annotations"] == {}
+    mortal = new_pod(owner, Create(sequence=8, lifetime=3000))
+    assert mortal["metadata"]["annotations"] == {"vacuum.atlas-sites.io/lifetime": "3000"}
+
+
+def test_nodes_are_avoided_in_each_alternative_of_the_templates_own_affinity() -> None:
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
+    template = {"spec": {"affinity": {"nodeAffinity": {required: {"nodeSelectorTerms": zones}}, "podAffinity": {}}}}
+    owner = {
+        "apiVersion": "v",
+        "kind": "StartdSet",
+        "metadata": {"name": "s", "namespace": "site", "uid": "u"},
+        "spec": {"template": template},
+    }
+    affinity = new_pod(owner, Create(sequence=1, avoid=("n1", "n2")))["spec"]["affinity"]
+    fields = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in ("n1", "n2")]
+    assert affinity["nodeAffinity"][required]["nodeSelectorTerms"] == [
+        {**zone, "matchFields": fields} for zone in zones
+    ]
+    assert affinity["podAffinity"] == {}
+    assert zones == [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
+    bare = {**owner, "spec": {"template": {"spec": {}}}}
+    terms = new_pod(bare, Create(sequence=1, avoid=("n1",)))["spec"]["affinity"]["nodeAffinity"][required]
+    assert terms == {"nodeSelectorTerms": [{"matchFields": fields[:1]}]}
+
+
+@pytest.mark.parametrize("said", ["-5", "true", '"60"', "NaN", "Infinity", "[1]"])
+def test_a_number_that_is_none_is_not_believed(said: str) -> None:
+    assert message_of(f'600 away\n{{"retryAfterSeconds": {said}}}') == Message(code=600, reason="away")
 
 
 numbers = st.integers(0, 10_000)
@@ -153,7 +183,12 @@ statuses = st.builds(
     level=numbers,
     until=st.none() | moments,
     outcomes=st.dictionaries(st.sampled_from(Class), numbers),
+    usage=st.builds(Usage, held=st.dictionaries(st.sampled_from(Class), numbers), busy=numbers, lost=numbers),
     recent=st.lists(outcomes, max_size=3).map(tuple),
+    bounds=st.lists(
+        st.builds(Bound, name=st.text("b"), startds=st.none() | numbers, because=st.text("w"), stale=st.booleans()),
+        max_size=3,
+    ).map(tuple),
     startds=st.builds(Count, total=numbers, running=numbers, unproven=numbers, proven=numbers),
     limit=numbers,
     state=st.sampled_from(State),
