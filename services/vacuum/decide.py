@@ -62,7 +62,7 @@ def decide(snapshot: Snapshot, now: float, seed: int) -> Decision:
         status = learn(status, snapshot.spec, lesson, now, seed)
     status = tick(snapshot, status, now)
 
-    status = replace(status, bounds=(*_own_bounds(snapshot.spec, alive), *snapshot.bounds))
+    status = replace(status, bounds=(*own_bounds(snapshot.spec, alive), *snapshot.bounds))
     terms = _terms(snapshot, status, alive, now)
     room = max(0, min(term.allows for term in terms if term.allows is not None))
     reserved = status.creating[:room]
@@ -161,7 +161,7 @@ def _prove(snapshot: Snapshot, status: Status, alive: Iterable[Pod]) -> tuple[St
     return replace(status, proven=status.proven + tuple(sorted(pod.sequence for pod in new))), lessons
 
 
-def _own_bounds(spec: Spec, alive: Sequence[Pod]) -> Iterable[Bound]:
+def own_bounds(spec: Spec, alive: Sequence[Pod]) -> Iterable[Bound]:
     """What the spec itself limits; startds of an older template may be of another size."""
     yield Bound(name="pods", startds=spec.pods, because=f"limits.pods {spec.pods}")
     for name, limit, used, one in (

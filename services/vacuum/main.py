@@ -2,23 +2,25 @@
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from services.health import serve
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
 from services.process import log, until_told
 from services.vacuum.act import Actor
-from services.vacuum.decide import decide
+from services.vacuum.decide import decide, own_bounds
 from services.vacuum.evidence import ended
-from services.vacuum.explain import explain
+from services.vacuum.explain import facts, table
 from services.vacuum.metrics import Metrics
-from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Pod, Release, Snapshot
+from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Decision, Pod, Release, Snapshot
 from services.vacuum.objects import pod_of, pods_path, sets_path, spec_of, status_json, status_of
 from services.vacuum.watch import Cache
 
@@ -134,6 +136,7 @@ class Controller:
         if changed or any(isinstance(action, Create) for action in decision.actions):
             startdset = await self._actor.write_status(startdset, status)
             self._sets.put(startdset)
+            self.metrics.observe(snapshot, decision)
         if changed or decision.actions:
             log(
                 event="decided",
@@ -180,7 +183,8 @@ async def _control(access: Access, port: int) -> None:
         await api.close()
 
 
-async def _explain(access: Access, name: str | None) -> str:
+async def _decisions(access: Access) -> Mapping[str, Decision]:
+    """What would be decided now on each set, with the bounds as the controller knew them last."""
     api = Api(access)
     try:
         sets, _ = await api.list(sets_path(api.namespace))
@@ -188,13 +192,33 @@ async def _explain(access: Access, name: str | None) -> str:
     finally:
         await api.close()
     pods = [_labelled_pod(pod) for pod in raw]
-    texts = []
+    decisions = {}
     for startdset in sets:
-        its_name = startdset["metadata"]["name"]
-        if name in {None, its_name}:
-            snapshot = snapshot_of(startdset, [pod for owner, pod in pods if owner == its_name])
-            texts.append(explain(its_name, decide(snapshot, time.time(), seed_of(snapshot.uid))))
-    return "\n\n".join(texts) or f"there is no StartdSet {name or ''} in namespace {api.namespace}".replace("  ", " ")
+        name = startdset["metadata"]["name"]
+        snapshot = snapshot_of(startdset, [pod for owner, pod in pods if owner == name])
+        own = {bound.name for bound in own_bounds(snapshot.spec, ())}
+        snapshot = replace(snapshot, bounds=tuple(each for each in snapshot.status.bounds if each.name not in own))
+        decisions[name] = decide(snapshot, time.time(), seed_of(snapshot.uid))
+    return decisions
+
+
+def _explain(access: Access, name: str | None, *, as_json: bool) -> str:
+    """The text to print.
+
+    Raises:
+        SystemExit: with a sentence, if there is nothing to explain.
+    """
+    try:
+        decisions = asyncio.run(_decisions(access))
+    except ApiError as error:
+        sys.exit(f"namespace {access.namespace}: the StartdSets cannot be read ({error})")
+    wanted = {key: decision for key, decision in decisions.items() if name in {None, key}}
+    if not wanted:
+        known = f"; there are {', '.join(sorted(decisions))}" if decisions else ", nor any other"
+        sys.exit(f"there is no StartdSet {name or ''} in namespace {access.namespace}{known}".replace("  ", " "))
+    if as_json:
+        return json.dumps([facts(key, decision) for key, decision in wanted.items()], indent=2)
+    return "\n\n".join(table(key, decision) for key, decision in wanted.items())
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -203,15 +227,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="outside a cluster: the file that says how to reach it")
     parser.add_argument("--namespace", default=os.environ.get("NAMESPACE"), help="of the StartdSets; ours by default")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("explain", help="why a set has so many startds and not more").add_argument("set", nargs="?")
+    explaining = commands.add_parser("explain", help="why a set has so many startds and not more")
+    explaining.add_argument("set", nargs="?", help="its name; all sets of the namespace without")
+    explaining.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args(words)
     access = from_kubeconfig(arguments.kubeconfig) if arguments.kubeconfig else in_cluster()
     if arguments.namespace:
         access = access.in_namespace(arguments.namespace)
     if arguments.command == "explain":
-        try:
-            sys.stdout.write(asyncio.run(_explain(access, arguments.set)) + "\n")
-        except ApiError as error:
-            sys.exit(f"namespace {access.namespace}: the StartdSets cannot be read ({error})")
+        sys.stdout.write(_explain(access, arguments.set, as_json=arguments.json) + "\n")
     else:
         asyncio.run(_control(access, int(os.environ.get("PORT", PORT))))

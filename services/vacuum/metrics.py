@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from services.vacuum.model import Circuit, Status
+from services.vacuum.model import Circuit, Decision, Snapshot, Status
+
+# From a node that is there to one that the autoscaler has to bring; and to the first payload of a long queue.
+STEPS = (1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600)
 
 
 class Metrics:
@@ -24,7 +27,29 @@ class Metrics:
         self.requests = Counter(
             "vacuum_api_requests", "Calls to the API server", ["verb", "code"], registry=self.registry
         )
+        self._steps = Histogram(
+            "vacuum_startd_step_seconds",
+            "Time that startds took from being made to having a node, from there to running, from being made to proof",
+            ["set", "step"],
+            buckets=STEPS,
+            registry=self.registry,
+        )
         self.registry.register(self)
+
+    def observe(self, snapshot: Snapshot, decision: Decision) -> None:
+        """Takes in what a decision, whose status is written, has counted and seen proven."""
+        counted = {uid for uid, _ in decision.status.uncounted} - {uid for uid, _ in snapshot.status.uncounted}
+        proven = set(decision.status.proven) - set(snapshot.status.proven)
+        for pod in snapshot.pods:
+            if pod.uid in counted and pod.scheduled is not None:
+                self._step(snapshot.name, "schedule", pod.scheduled - pod.created)
+                if pod.started is not None:
+                    self._step(snapshot.name, "start", pod.started - pod.scheduled)
+            if pod.sequence in proven and pod.ready is not None:
+                self._step(snapshot.name, "proof", pod.ready - pod.created)
+
+    def _step(self, name: str, step: str, seconds: float) -> None:
+        self._steps.labels(name, step).observe(max(0.0, seconds))
 
     def collect(self) -> Iterable[Metric]:
         """All that the statuses say, as of now."""
