@@ -213,6 +213,7 @@ class Limits(_Closed):
     pods: Annotated[int, Field(ge=1, le=100_000)]
     cores: Annotated[int, Field(ge=1)]
     memory_mib: Annotated[int, Field(ge=256)]
+    cost_per_hour: Annotated[float, Field(gt=0)] | None = None
 
 
 class Window(_Closed):
@@ -247,6 +248,18 @@ class Startds(_Closed):
     backoff: Backoff = Backoff()
 
 
+class NodePool(_Closed):
+    """Nodes of one shape, of which an autoscaler may make more: how the vacuum controller knows what it may ask for."""
+
+    name: ObjectName
+    selector: Annotated[dict[str, str], Field(min_length=1)]
+    max: Annotated[int, Field(ge=0, le=100_000)]
+    cores: Annotated[float, Field(gt=0, le=1024)]
+    memory_mib: Annotated[int, Field(ge=256)]
+    disk_mib: Annotated[int, Field(ge=1024)]
+    price_per_hour: Annotated[float, Field(gt=0)] | None = None
+
+
 class ExistingSite(_Closed):
     """A site on a cluster that is already there."""
 
@@ -260,6 +273,8 @@ class ExistingSite(_Closed):
     squid: Squid
     cvmfs: Cvmfs
     startds: Startds
+    # None is unknown, an empty list no autoscaler.
+    pools: tuple[NodePool, ...] | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
 
 
@@ -406,6 +421,12 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
             "leave it out with mode host, where the node's own client decides"
         )
     yield from _startd_contradictions(site.startds)
+    unpriced = [pool.name for pool in site.pools or () if pool.price_per_hour is None]
+    if site.startds.limits.cost_per_hour is not None and (unpriced or not site.pools):
+        what = f"pool {unpriced[0]} has no pricePerHour" if unpriced else "the site names no pools"
+        yield (
+            f"startds.limits.costPerHour needs to know what a startd costs, and {what}: give it, or leave the limit out"
+        )
 
 
 def _startd_contradictions(startds: Startds) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pulumi
 import settings
 from components.cluster import kubeconfig
 from components.cluster.existing import ExistingCluster, ExistingClusterArgs
+from components.cluster.pools import NodePool
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
@@ -83,6 +84,7 @@ class Site(pulumi.ComponentResource):
                 namespace=self.namespaces.site,
                 priority=self.namespaces.priority,
                 image=images.services,
+                pools=None if site.pools is None else [_pool(pool) for pool in site.pools],
             ),
             on_it,
         )
@@ -122,6 +124,18 @@ def access(site: settings.Site) -> kubeconfig.Kubeconfig:
         return kubeconfig.read(Path(file).expanduser(), site.context)
     except kubeconfig.KubeconfigError as error:
         raise pulumi.RunError(f"site {site.name}: {error}.") from None
+
+
+def _pool(pool: settings.NodePool) -> NodePool:
+    return NodePool(
+        name=pool.name,
+        selector=pool.selector,
+        most=pool.max,
+        cores=pool.cores,
+        memory_mib=pool.memory_mib,
+        disk_mib=pool.disk_mib,
+        price_per_hour=pool.price_per_hour,
+    )
 
 
 def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
@@ -178,7 +192,12 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
             lifetime=startds.lifetime_seconds,
             keepalive=own.keepalive_seconds,
         ),
-        limits=StartdLimits(pods=startds.limits.pods, cores=startds.limits.cores, memory_mib=startds.limits.memory_mib),
+        limits=StartdLimits(
+            pods=startds.limits.pods,
+            cores=startds.limits.cores,
+            memory_mib=startds.limits.memory_mib,
+            cost_per_hour=startds.limits.cost_per_hour,
+        ),
         pace=VacuumPace(
             window_initial=startds.window.initial,
             window_maximum=startds.window.maximum,

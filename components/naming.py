@@ -48,6 +48,11 @@ def service_priority(site: str) -> str:
     return f"{_checked(site)}-service"
 
 
+def node_reader(site: str) -> str:
+    """The ClusterRole by which the vacuum controller sees nodes; cluster roles know no namespaces."""
+    return f"{_checked(site)}-nodes"
+
+
 def squid(index: int) -> str:
     """One squid: its Deployment and its own Service."""
     return f"squid-{index}"

@@ -27,6 +27,7 @@ class ServiceArgs:
         name: of the service: its package below services/, its Deployment, its Service and its account.
         strategy: how a new version takes over.
         environment: what it is told, beside its own namespace.
+        files: ConfigMaps to mount, by the directory in which their keys appear as files; they need not be there.
         cores: that the scheduler reserves, as a quantity.
         memory: as a quantity.
     """
@@ -38,6 +39,7 @@ class ServiceArgs:
     name: str
     strategy: apps.DeploymentStrategyArgs
     environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     cores: str
     memory: str
 
@@ -90,6 +92,11 @@ def deployment(
                     security_context=pods.running_as(pods.SERVICE_UID),
                     termination_grace_period_seconds=30,
                     containers=[_container(args)],
+                    volumes=[
+                        core.VolumeArgs(name=name, config_map=core.ConfigMapVolumeSourceArgs(name=name, optional=True))
+                        for name in args.files.values()
+                    ]
+                    or None,
                 ),
             ),
         ),
@@ -116,6 +123,11 @@ def _container(args: ServiceArgs) -> core.ContainerArgs:
             *(core.EnvVarArgs(name=key, value=value) for key, value in args.environment.items()),
         ],
         ports=[core.ContainerPortArgs(name="http", container_port=pods.HTTP_PORT)],
+        volume_mounts=[
+            core.VolumeMountArgs(name=name, mount_path=directory, read_only=True)
+            for directory, name in args.files.items()
+        ]
+        or None,
         security_context=pods.unprivileged(),
         resources=pods.resources(cores=args.cores, most_cores="1", memory=args.memory),
         startup_probe=pods.http_probe("/healthz", period=1, failures=60),

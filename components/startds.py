@@ -61,11 +61,12 @@ class StartdTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class StartdLimits:
-    """All startds together."""
+    """All startds together; the cost is in the currency of the node pools' prices."""
 
     pods: int
     cores: int
     memory_mib: int
+    cost_per_hour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +173,14 @@ def deletion_seconds(times: StartdTimes) -> int:
 def specification(args: StartdsArgs) -> dict[str, Any]:
     """The spec of the StartdSet; components/startdset_crd.yaml explains each key."""
     maximum = args.pace.window_maximum
+    cost = args.limits.cost_per_hour
     return {
-        "limits": {"pods": args.limits.pods, "cores": args.limits.cores, "memoryMib": args.limits.memory_mib},
+        "limits": {
+            "pods": args.limits.pods,
+            "cores": args.limits.cores,
+            "memoryMib": args.limits.memory_mib,
+            **({} if cost is None else {"costPerHour": cost}),
+        },
         "window": {
             "initial": args.pace.window_initial,
             "growth": 4,

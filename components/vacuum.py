@@ -1,5 +1,7 @@
 """The vacuum controller: what it is told (the kind StartdSet), what it may do, and the controller itself."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,20 @@ import pulumi
 import yaml
 from pulumi_kubernetes.apiextensions import v1 as apiextensions
 from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import service
+from components import naming, service
+from components.cluster.pools import NodePool
+from components.labels import labels
 
 DEFINITION = Path(__file__).with_name("startdset_crd.yaml")
 GROUP = "vacuum.atlas-sites.io"
 NAME = "vacuum"
+# Where services/vacuum/survey.py looks for the node pools.
+POOLS = "node-pools"
+POOLS_DIRECTORY = "/etc/atlas-sites/node-pools"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +35,14 @@ class VacuumArgs:
         namespace: the unprivileged one; the controller sees no other.
         priority: the priority class of what startds depend on.
         image: of the services.
+        pools: node pools that an autoscaler may fill; None if nobody knows of one.
     """
 
     site: str
     namespace: pulumi.Input[str]
     priority: pulumi.Input[str]
     image: str
+    pools: Sequence[NodePool] | None = None
 
 
 class Vacuum(pulumi.ComponentResource):
@@ -54,6 +65,7 @@ class Vacuum(pulumi.ComponentResource):
             name=NAME,
             # Two at once would each obey the limits, not both together.
             strategy=apps.DeploymentStrategyArgs(type="Recreate"),
+            files={POOLS_DIRECTORY: POOLS},
             cores="50m",
             memory="256Mi",
         )
@@ -67,7 +79,15 @@ class Vacuum(pulumi.ComponentResource):
             subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[role, account]),
         )
-        service.deployment(f"{name}-controller", described, self, [definition, binding, account])
+        reading = _node_reading(name, args, own, account)
+        if args.pools is not None:
+            core.ConfigMap(
+                f"{name}-pools",
+                metadata=meta.ObjectMetaArgs(name=POOLS, namespace=args.namespace, labels=labels(args.site, NAME)),
+                data={"pools.json": json.dumps([pool.facts() for pool in args.pools])},
+                opts=own,
+            )
+        service.deployment(f"{name}-controller", described, self, [definition, binding, reading, account])
         service.metrics(f"{name}-metrics", described, own)
         self.metrics = service.metrics_address(args.site, NAME)
         self.register_outputs({"metrics": self.metrics})
@@ -85,11 +105,34 @@ def rules() -> list[rbac.PolicyRuleArgs]:
         rbac.PolicyRuleArgs(api_groups=[""], resources=["pods"], verbs=["list", "watch", "create", "patch", "delete"]),
         rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
         rbac.PolicyRuleArgs(api_groups=[GROUP], resources=["startdsets"], verbs=["list", "watch", "patch"]),
+        rbac.PolicyRuleArgs(api_groups=[""], resources=["resourcequotas", "limitranges"], verbs=["list", "watch"]),
         # The second is asked for where an owner may only be named by who could delete it (OpenShift).
         rbac.PolicyRuleArgs(
             api_groups=[GROUP], resources=["startdsets/status", "startdsets/finalizers"], verbs=["update"]
         ),
     ]
+
+
+def _node_reading(
+    name: str, args: VacuumArgs, own: pulumi.ResourceOptions, account: pulumi.Resource
+) -> rbac.ClusterRoleBinding:
+    """Nodes belong to no namespace. Without this the controller works, and says that it does not know their room."""
+    metadata = meta.ObjectMetaArgs(name=naming.node_reader(args.site), labels=labels(args.site, NAME))
+    role = rbac.ClusterRole(
+        f"{name}-nodes",
+        metadata=metadata,
+        rules=[rbac.PolicyRuleArgs(api_groups=[""], resources=["nodes"], verbs=["list", "watch"])],
+        opts=own,
+    )
+    return rbac.ClusterRoleBinding(
+        f"{name}-nodes-binding",
+        metadata=metadata,
+        role_ref=rbac.RoleRefArgs(
+            api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=naming.node_reader(args.site)
+        ),
+        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
+        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=[role, account]),
+    )
 
 
 def _definition(name: str, own: pulumi.ResourceOptions) -> apiextensions.CustomResourceDefinition:

@@ -69,7 +69,8 @@ def _with_the_set(snapshot: Snapshot, alive: Sequence[Pod], now: float) -> Itera
     if spec.deletion is DeletionPolicy.KILL:
         grace = KILL_SECONDS
     for pod in alive:
-        # A deletion that somebody asked for earlier, with more time, is shortened; it cannot be made longer.
+        # A deletion that somebody asked for earlier, with more time, is shortened: so the set need not wait for it,
+        # though the kubelet goes by the time that it heard first (kubernetes/kubernetes#83916).
         if pod.deadline is None or pod.deadline > now + grace + 1:
             yield Stop(pod=pod, reason=Reason.DRAIN, grace_seconds=grace)
 

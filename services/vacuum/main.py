@@ -16,12 +16,16 @@ from services.health import serve
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
 from services.process import log, until_told
 from services.vacuum.act import Actor
+from services.vacuum.cluster import Cluster, demand_of
 from services.vacuum.decide import decide, own_bounds
 from services.vacuum.evidence import ended
 from services.vacuum.explain import facts, table
+from services.vacuum.limits import alone, bounds, open_to
 from services.vacuum.metrics import Metrics
 from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Decision, Pod, Release, Snapshot
 from services.vacuum.objects import pod_of, pods_path, sets_path, spec_of, status_json, status_of
+from services.vacuum.share import NodeUse, shared
+from services.vacuum.survey import Survey
 from services.vacuum.watch import Cache
 
 PORT = 8080
@@ -68,6 +72,7 @@ class Controller:
         self._pods: Cache[tuple[str, Pod]] = Cache(
             api, pods_path(api.namespace), _labelled_pod, self._changed, selector=SET_LABEL
         )
+        self._survey = Survey(api, self._changed)
         self._turned = time.monotonic()
         self.metrics = Metrics(lambda: max(self._sets.staleness, self._pods.staleness))
 
@@ -86,6 +91,7 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sets.run())
             tasks.create_task(self._pods.run())
+            tasks.create_task(self._survey.run())
             tasks.create_task(self._turn_forever())
 
     async def _turn_forever(self) -> None:
@@ -111,9 +117,16 @@ class Controller:
         pods: dict[str, list[Pod]] = {}
         for owner, pod in self._pods.objects.values():
             pods.setdefault(owner, []).append(pod)
-        for name, startdset in list(self._sets.objects.items()):
+        sets = dict(self._sets.objects)
+        cluster = self._survey.cluster
+        looks = [
+            self._look(cluster, startdset, pods.get(name, []), now=self._clock()) for name, startdset in sets.items()
+        ]
+        uses = node_uses(cluster, [pod for some in pods.values() for pod in some])
+        for (name, startdset), snapshot in zip(sets.items(), shared(looks, uses, self._clock()), strict=True):
+            pods.pop(name, None)
             try:
-                wake = await self._decide(startdset, pods.pop(name, []))
+                wake = await self._decide(startdset, snapshot)
                 wakes += [wake] if wake is not None else []
             except ConflictError:
                 wakes.append(self._clock())  # somebody was faster; the watch will show what he did
@@ -126,9 +139,17 @@ class Controller:
         self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
         return min(wakes)
 
-    async def _decide(self, startdset: Json, pods: Sequence[Pod]) -> float | None:
-        now = self._clock()
+    def _look(self, cluster: Cluster, startdset: Json, pods: Sequence[Pod], *, now: float) -> Snapshot:
         snapshot = snapshot_of(startdset, pods, actor=self._actor, fresh=self.fresh)
+        demand = demand_of(startdset["spec"]["template"]["spec"])
+        found = bounds(cluster, demand, snapshot.spec, have=sum(not ended(pod, now) for pod in pods))
+        usable = (
+            None if cluster.nodes.value is None else [each for each in cluster.nodes.value if open_to(each, demand)]
+        )
+        return replace(snapshot, bounds=found, alone=alone(found), nodes=None if usable is None else len(usable))
+
+    async def _decide(self, startdset: Json, snapshot: Snapshot) -> float | None:
+        now = self._clock()
         decision = decide(snapshot, now, seed_of(snapshot.uid))
         status, before = decision.status, startdset.get("status", {})
         changed = status_json(status, before, now) != before
@@ -163,6 +184,17 @@ class Controller:
                         await self._actor.release(self._api.namespace, Release(pod=pod))
                     except ApiError as error:
                         log(event="refused", set=owner, status=error.status, message=str(error))
+
+
+def node_uses(cluster: Cluster, pods: Sequence[Pod]) -> list[NodeUse]:
+    """How much of each node startds leave free, as far as they tell: what else runs there is not asked."""
+    taken: Counter[str] = Counter()
+    for pod in pods:
+        if pod.phase not in {"Succeeded", "Failed"}:
+            taken[pod.node] += pod.size.millicores
+    nodes = [node for node in cluster.nodes.value or () if node.usable]
+    totals = {node.name: round(1000 * node.holds.get("cpu", 0.0)) for node in nodes}
+    return [NodeUse(name=name, total=total, free=total - taken[name]) for name, total in totals.items()]
 
 
 def _labelled_pod(raw: Json) -> tuple[str, Pod]:

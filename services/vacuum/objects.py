@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 from services.kube import Json
 from services.times import seconds, timestamp
@@ -35,27 +34,14 @@ from services.vacuum.model import (
     UpdatePolicy,
     Usage,
 )
+from services.vacuum.quantities import quantity
 
 STARTD = "startd"
 MIB = 1 << 20
-_SUFFIXES = {
-    **{
-        name: Decimal(1000) ** power for power, name in enumerate(["n", "u", "m", "", "k", "M", "G", "T", "P", "E"], -3)
-    },
-    **{f"{name}i": Decimal(1024) ** power for power, name in enumerate("KMGTPE", start=1)},
-}
 # What each state means for the two conditions; a set that backs off is as ready as one that is full.
 _READY = {State.BLIND: "Unknown", State.INVALID: "False", State.DRAINING: "False"}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PROGRESSING = frozenset({State.RAMPING, State.PROBING, State.DRAINING})
-
-
-def quantity(text: str | int) -> Decimal:
-    """The number that a Kubernetes quantity stands for, as in 500m or 2Gi."""
-    parts = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
-    if parts is None or parts[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is not a quantity")
-    return Decimal(parts[1]) * _SUFFIXES[parts[2]]
 
 
 def template_hash(template: Json) -> str:

@@ -22,6 +22,8 @@ class Cache(Generic[Kept]):
 
     Attributes:
         objects: as the API server told us last.
+        loaded: they have been read at least once.
+        failure: why they were not read the last time it was tried; empty if they were.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class Cache(Generic[Kept]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.objects: dict[str, Kept] = {}
+        self.loaded = False
+        self.failure = ""
         self._versions: dict[str, int] = {}
         self._api = api
         self._path = path
@@ -65,21 +69,29 @@ class Cache(Generic[Kept]):
                     version = await self._follow(version)
             except GoneError:
                 continue
-            except ApiError:
+            except ApiError as error:
                 self._contact = None
+                self.failure = str(error)
                 self._changed.set()
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  spreads clients, guards nothing
                 pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
 
-    def put(self, raw: Json) -> None:
+    def put(self, raw: Json) -> bool:
         """Takes an object over, unless a newer one is here: the reply to our own write may overtake the watch.
+
+        Whether that changed anything that is kept; a node tells the time every few minutes, and nothing else.
 
         Resource versions of one kind compare as numbers; Kubernetes documents that since 1.35, etcd always had it so.
         """
         name, version = raw["metadata"]["name"], int(raw["metadata"]["resourceVersion"])
-        if version >= self._versions.get(name, 0):
-            self._versions[name] = version
-            self.objects[name] = self._trim(raw)
+        if version < self._versions.get(name, 0):
+            return False
+        self._versions[name] = version
+        kept = self._trim(raw)
+        if name in self.objects and self.objects[name] == kept:
+            return False
+        self.objects[name] = kept
+        return True
 
     async def refresh(self) -> str:
         """Reads all objects; the resource version to watch from."""
@@ -89,6 +101,7 @@ class Cache(Generic[Kept]):
         for item in items:
             self.put(item)
         self._contact = self._clock()
+        self.loaded, self.failure = True, ""
         self._changed.set()
         return version
 
@@ -96,12 +109,11 @@ class Cache(Generic[Kept]):
         async with aclosing(self._api.watch(self._path, version, selector=self._selector)) as events:
             async for kind, raw in events:
                 version = raw["metadata"]["resourceVersion"]
+                self._contact = self._clock()
                 if kind == "DELETED":
                     self.objects.pop(raw["metadata"]["name"], None)
                     self._versions.pop(raw["metadata"]["name"], None)
-                elif kind != "BOOKMARK":
-                    self.put(raw)
-                self._contact = self._clock()
-                if kind != "BOOKMARK":
+                    self._changed.set()
+                elif kind != "BOOKMARK" and self.put(raw):
                     self._changed.set()
         return version

@@ -21,7 +21,8 @@ from services.vacuum.model import (
     Status,
     Usage,
 )
-from services.vacuum.objects import message_of, new_pod, pod_of, quantity, status_json, status_of, template_hash
+from services.vacuum.objects import message_of, new_pod, pod_of, status_json, status_of, template_hash
+from services.vacuum.quantities import quantity
 
 pytestmark = pytest.mark.fast
 

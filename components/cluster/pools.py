@@ -1,0 +1,39 @@
+"""Node pools: what the vacuum controller is told of the nodes that an autoscaler may add."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePool:
+    """Nodes of one shape.
+
+    Attributes:
+        name: of the pool.
+        selector: labels that tell its nodes.
+        most: nodes that there may be.
+        cores, memory_mib, disk_mib: that pods may request of one node, which is less than the machine has.
+        price_per_hour: of one node, in the currency of the site's budget; None if nobody says.
+    """
+
+    name: str
+    selector: Mapping[str, str]
+    most: int
+    cores: float
+    memory_mib: int
+    disk_mib: int
+    price_per_hour: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """As services/vacuum/cluster.py reads it."""
+        price = {} if self.price_per_hour is None else {"pricePerHour": self.price_per_hour}
+        return {
+            "name": self.name,
+            "selector": dict(self.selector),
+            "max": self.most,
+            "cores": self.cores,
+            "memoryMib": self.memory_mib,
+            "diskMib": self.disk_mib,
+            **price,
+        }

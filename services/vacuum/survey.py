@@ -1,0 +1,59 @@
+"""Keeps what the cluster says of the room for startds up to date, as far as it may be read."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from services.kube import Api
+from services.vacuum.cluster import Cluster, Known, Node, NodePool, Quota, Range, node_of, pools_of, quota_of, ranges_of
+from services.vacuum.watch import Cache
+
+# The ConfigMap that the stack writes, mounted: the kubelet brings a new content within a minute or so.
+POOLS = Path("/etc/atlas-sites/node-pools/pools.json")
+
+Kept = TypeVar("Kept")
+Value = TypeVar("Value")
+
+
+class Survey:
+    """The facts, from watches. What may not be read is unknown, and nothing else waits for it."""
+
+    def __init__(self, api: Api, changed: asyncio.Event, pools: Path = POOLS) -> None:
+        spaced = f"/api/v1/namespaces/{api.namespace}"
+        self._nodes: Cache[Node] = Cache(api, "/api/v1/nodes", node_of, changed)
+        self._quotas: Cache[Quota | None] = Cache(api, f"{spaced}/resourcequotas", quota_of, changed)
+        self._ranges: Cache[tuple[Range, ...]] = Cache(api, f"{spaced}/limitranges", ranges_of, changed)
+        self._pools = pools
+
+    async def run(self) -> None:
+        """Follows them for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for cache in (self._nodes, self._quotas, self._ranges):
+                tasks.create_task(cache.run())
+
+    @property
+    def cluster(self) -> Cluster:
+        """All facts, as of now."""
+        return Cluster(
+            nodes=_known(self._nodes, list),
+            quotas=_known(self._quotas, lambda kept: [each for each in kept if each is not None]),
+            ranges=_known(self._ranges, lambda kept: [each for several in kept for each in several]),
+            pools=self._read_pools(),
+        )
+
+    def _read_pools(self) -> Known[tuple[NodePool, ...]]:
+        try:
+            return Known(value=pools_of(json.loads(self._pools.read_text())))
+        except FileNotFoundError:
+            return Known(why="the stack does not say (pools of the site)")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Known(why=f"{self._pools} cannot be used ({type(error).__name__}: {error})")
+
+
+def _known(cache: Cache[Kept], some: Callable[[list[Kept]], list[Value]]) -> Known[list[Value]]:
+    if not cache.loaded:
+        return Known(why=cache.failure or "they have not been read yet")
+    stale = not cache.fresh
+    return Known(value=some(list(cache.objects.values())), stale=stale, why=cache.failure if stale else "")
