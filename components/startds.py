@@ -220,6 +220,7 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 {"name": "scratch", "emptyDir": {"sizeLimit": f"{args.size.disk_mib}Mi"}},
                 {"name": "cvmfs", "persistentVolumeClaim": {"claimName": args.cvmfs_claim, "readOnly": True}},
                 {"name": "credentials", "secret": {"secretName": args.credentials, "defaultMode": 0o440}},
+                {"name": "pod", "downwardAPI": {"items": [_from_annotation("requested")]}},
             ],
         },
     }
@@ -262,6 +263,7 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             *({"name": name, "value": value} for name, value in told.items()),
             _from_pod("POD_NAME", "metadata.name"),
             _from_pod("NODE_NAME", "spec.nodeName"),
+            _from_pod("LIFETIME_SECONDS", f"metadata.annotations['{GROUP}/lifetime']"),
             _from_limits("CORES", "limits.cpu", "1"),
             _from_limits("MEMORY_MIB", "limits.memory", "1Mi"),
         ],
@@ -282,14 +284,14 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108  the container's own
             # The whole directory: a single file of it would never be renewed in a running pod.
             {"name": "credentials", "mountPath": "/etc/atlas-sites/credentials", "readOnly": True},
+            # A volume, unlike a variable, follows the annotation while the pod runs.
+            {"name": "pod", "mountPath": "/etc/atlas-sites/pod", "readOnly": True},
             _mount_of_software(),
         ],
-        "readinessProbe": {
-            "exec": {"command": [f"{PROGRAMS}/ready"]},
-            "periodSeconds": 3,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
+        # Started is what the pool knows, Ready what has had a payload: the vacuum controller's proof that there is
+        # work. The reporter ends a startd that the pool does not come to know, long before this probe would.
+        "startupProbe": _probe("known", period=3, failures=1200),
+        "readinessProbe": _probe("ready", period=10, failures=3),
     }
 
 
@@ -309,6 +311,19 @@ def _container(args: StartdsArgs, name: str, program: str) -> dict[str, Any]:
 
 def _mount_of_software() -> dict[str, Any]:
     return {"name": "cvmfs", "mountPath": "/cvmfs", "readOnly": True, "mountPropagation": "HostToContainer"}
+
+
+def _probe(program: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "exec": {"command": [f"{PROGRAMS}/{program}"]},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _from_annotation(name: str) -> dict[str, Any]:
+    return {"path": name, "fieldRef": {"fieldPath": f"metadata.annotations['{GROUP}/{name}']"}}
 
 
 def _from_pod(name: str, path: str) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def warnings(kubeconfig: Path, site: str) -> list[str]:
 
 
 def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> None:
-    """Waits until a startd of the site is Ready, which it is once the pool knows it, or until one has been.
+    """Waits until the pool knows a startd of the site, which the startup probe tells, or has known one.
 
     Raises:
         Refusal: none is after so long; the reason that the controller gives is in the sentence.
@@ -130,7 +130,7 @@ def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> N
     deadline = time.monotonic() + seconds
     while True:
         pods = _json(kubeconfig, "get", "pods", f"--namespace={site}", "--selector=vacuum.atlas-sites.io/set")
-        if any(_ready(pod) for pod in (pods or {}).get("items", [])) or _had_startds(kubeconfig, site):
+        if any(_started(pod) for pod in (pods or {}).get("items", [])) or _had_startds(kubeconfig, site):
             return
         if time.monotonic() > deadline:
             seen = gather(kubeconfig, site)
@@ -198,6 +198,10 @@ def _mounters(daemons: Mapping[str, Any] | None) -> tuple[int, int] | None:
 def _ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _started(pod: Mapping[str, Any]) -> bool:
+    return any(box.get("started") for box in pod.get("status", {}).get("containerStatuses", []))
 
 
 def _moment(text: str | None) -> float | None:

@@ -27,6 +27,8 @@ NAMESPACE = "t-pool"
 # Which credential each startd has, and how it is expected to prove who it is.
 METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
 WAIT_SECONDS = 120.0
+# By its startup probe, a startd that the pool knows.
+STARTED = "--for=jsonpath={.status.containerStatuses[0].started}=true"
 PROXY_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")  # of RFC 3820, encoded
 
@@ -206,7 +208,7 @@ def joined(
     site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     try:
         pods = [f"pod/{name}" for name in METHODS]
-        site.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", *pods, f"--timeout={WAIT_SECONDS:.0f}s")
+        site.kubectl("-n", NAMESPACE, "wait", STARTED, *pods, f"--timeout={WAIT_SECONDS:.0f}s")
         yield {str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"}
     finally:
         site.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from reporter.fault import Fault
 from reporter.settings import OVERHEAD_DISK_MIB, OVERHEAD_MIB, Settings
+from reporter.supervisor import REQUESTED
 
 from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, template
 from local.paths import CHECKOUT
@@ -57,7 +58,15 @@ def test_the_pod_template_gives_all_that_is_read() -> None:
         limits=StartdLimits(pods=1, cores=1, memory_mib=1024),
         pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=60, backoff_cap=60, update="OnFinish"),
     )
-    (startd,) = template(args)["spec"]["containers"]
+    spec = template(args)["spec"]
+    (startd,) = spec["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in startd["volumeMounts"]}
+    items = {
+        f"{mounts[volume['name']]}/{item['path']}"
+        for volume in spec["volumes"]
+        for item in volume.get("downwardAPI", {}).get("items", ())
+    }
+    assert items == {str(REQUESTED)}
     named = {entry["name"]: entry.get("value") for entry in startd["env"]}
     assert set(GIVEN) <= set(named)
     Settings.read({name: named[name] or value for name, value in GIVEN.items()})
@@ -73,6 +82,13 @@ def test_credentials_are_offered_in_the_order_that_was_found() -> None:
     assert environment()["AUTHENTICATION_METHODS"] == "IDTOKENS, SSL"
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [({}, None), ({"LIFETIME_SECONDS": ""}, None), ({"LIFETIME_SECONDS": "9"}, 9)]
+)
+def test_a_pod_without_the_annotation_lives_without_end(said: dict[str, str], seconds: int | None) -> None:
+    assert Settings.read({**GIVEN, **said}).lifetime_seconds == seconds
+
+
 @pytest.mark.parametrize("variable", sorted(GIVEN))
 def test_a_variable_that_is_missing_is_named(variable: str) -> None:
     with pytest.raises(Fault, match=f"^{variable} is not set: the pod template must set it to "):
@@ -85,6 +101,7 @@ def test_a_variable_that_is_missing_is_named(variable: str) -> None:
         ("COLLECTOR", "cm.pool", "host:port"),
         ("CORES", "1.5", "whole number"),
         ("CORES", "0", "whole number"),
+        ("LIFETIME_SECONDS", "2d", "whole number"),
         ("NOCLAIM_SECONDS", "-1", "whole number"),
         ("ATLAS_SITE", 'X" && true', "letters"),
         ("NODE_NAME", "a b", "letters"),
@@ -123,3 +140,4 @@ def test_retirement_outlasts_the_time_to_vacate_and_any_drain() -> None:
 
     longest_drain = 7 * 24 * 3600  # that settings.py allows
     assert seconds("MAXJOBRETIREMENTTIME") > longest_drain + seconds("MachineMaxVacateTime")
+    assert seconds("SHUTDOWN_GRACEFUL_TIMEOUT") > longest_drain

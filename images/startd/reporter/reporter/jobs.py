@@ -18,6 +18,8 @@ OUTPUT = "_condor_stdout"
 OUTPUT_TAIL_BYTES = 256 * 1024
 GOT = re.compile(r"\bpandaids: *([0-9][0-9 ]*)")
 GOT_NONE = re.compile(r"File not found: \S*pandaIDs\.out, no payload")
+# What the pilot itself says as soon as it has one (pilot3, pilot/control/job.py); it then works for hours.
+RECEIVED = re.compile(r"\breceived job: *[0-9]+")
 
 
 class End(StrEnum):
@@ -96,6 +98,15 @@ def tail(file: Path, size: int = OUTPUT_TAIL_BYTES) -> str:
             return stream.read(size).decode(errors="replace")
     except OSError:
         return ""
+
+
+def received(sandboxes: Path) -> bool:
+    """Whether a pilot that runs says that it has a payload.
+
+    Args:
+        sandboxes: HTCondor's directory EXECUTE, with one directory for each job.
+    """
+    return any(RECEIVED.search(tail(file)) for file in sandboxes.glob(f"dir_*/{OUTPUT}"))
 
 
 def write(job: Job, records: Path) -> None:

@@ -19,6 +19,8 @@ PILOT: Mapping[int, Code] = {
 }
 # Any other failure of a job that ran so short is the site's: a program that works elsewhere cannot even begin here.
 FIZZLE_SECONDS = 600.0
+# So many of them in a row, and the startd leaves: one that goes on eats the whole queue, a job a minute.
+EATEN_MAX = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,15 @@ class Evidence:
     def failed(self) -> tuple[Job, ...]:
         """Jobs that ended by themselves and did not."""
         return tuple(job for job in self.jobs if job.exit_code is not None and not job.ok)
+
+
+def eats(jobs: tuple[Job, ...]) -> bool:
+    """Whether the last jobs all failed as fast as jobs do that cannot even begin here."""
+    last = jobs[-EATEN_MAX:]
+    return len(last) == EATEN_MAX and all(
+        job.exit_code is not None and not job.ok and job.seconds < FIZZLE_SECONDS and _class_of(job) is Code.SITE_FAULT
+        for job in last
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +107,14 @@ TABLE: tuple[Row, ...] = (
         "MasterDied",
         lambda e: f"condor_master ended with exit code {e.ended}",
     ),
-    # What jobs it had. One that did well shows that the site is good and that there is work.
+    # What jobs it had. It may have been good once.
+    _row(
+        lambda e: eats(e.jobs),
+        Code.SITE_FAULT,
+        "JobsFailed",
+        lambda e: f"the last {EATEN_MAX} jobs failed at once, the last one with exit code {e.jobs[-1].exit_code}",
+    ),
+    # One that did well shows that the site is good and that there is work.
     _row(
         lambda e: e.worked > 0,
         Code.WORKED,

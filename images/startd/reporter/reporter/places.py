@@ -8,11 +8,14 @@ SCRATCH = Path("/scratch")
 CREDENTIALS = SCRATCH / "credentials"
 LOGS = SCRATCH / "log"
 JOBS = SCRATCH / "jobs"
-READY = SCRATCH / "ready"
+# For the probes of the pod: the pool has shown us the startd; it has had a real payload.
+KNOWN = SCRATCH / "known"
+PROVEN = SCRATCH / "proven"
+EXECUTE = SCRATCH / "execute"
 
 # Payloads run as the same user, so that this keeps out nobody but other users of the node.
 PRIVATE = 0o700
-DIRECTORIES = (CREDENTIALS, LOGS, JOBS, SCRATCH / "run", SCRATCH / "spool", SCRATCH / "execute")
+DIRECTORIES = (CREDENTIALS, LOGS, JOBS, SCRATCH / "run", SCRATCH / "spool", EXECUTE)
 
 
 def make() -> None:

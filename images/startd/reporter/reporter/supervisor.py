@@ -1,20 +1,22 @@
 """Runs condor_master until it ends, and tells what becomes of it, at every step."""
 
+import math
 import os
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
-from reporter import jobs, message, places
+from reporter import jobs, message, places, processes
 from reporter.codes import Code
 from reporter.credentials import SECRET, Credentials
 from reporter.fault import Fault
 from reporter.logs import Log
 from reporter.message import Message
-from reporter.outcome import Evidence, Outcome, outcome
+from reporter.outcome import FIZZLE_SECONDS, Evidence, Outcome, eats, outcome
 from reporter.pool import Question, Refusals, command
 from reporter.settings import Settings
 from reporter.slots import Slots
@@ -26,8 +28,14 @@ REFRESH_EVERY_SECONDS = 10.0
 CREDENTIAL_SECONDS = 150.0
 # For the pool to know a startd: it is told at once, so this only outlasts a restart of the collector.
 JOIN_SECONDS = 300.0
+# Before the end of a drain, payloads are told that it comes; after it HTCondor kills them and leaves.
+NOTICE_SECONDS = 30.0
 # From the end of the drain to the end of condor_master; the pod's grace ends 60 s later.
 LEAVING_SECONDS = 60.0
+# The pod's annotation `requested`, as the kubelet shows it, within a minute or so of a change.
+REQUESTED = Path("/etc/atlas-sites/pod/requested")
+PEACEFUL = frozenset({"peaceful", "drain"})
+PEEK_EVERY_SECONDS = 10.0
 
 DIED = Outcome(code=Code.TRANSIENT, reason="Died", sentence="died without saying why")
 LOG_LINES = 20
@@ -40,9 +48,14 @@ class Supervisor:
         self._settings = settings
         self._credentials = credentials
         self._began = time.time()
-        self._asked = False
-        self._stopped: float | None = None  # on the monotonic clock: since when condor_master is to end
+        self._lives_until = time.monotonic() + (settings.lifetime_seconds or math.inf)
+        self._told: float | None = None  # on the monotonic clock, as all below: when SIGTERM came
+        self._retires = False  # takes no more payloads, but has all the time that its own need
+        self._stopped: float | None = None  # since when condor_master is to end
+        self._stage = 0  # of the shutdown, which goes only forward
         self._known = False
+        self._proven = False
+        self._peek_at = 0.0
         self._slots = Slots()
         self._refusals = Refusals()
         self._log = Log(path=places.LOGS / "StartLog")
@@ -51,8 +64,12 @@ class Supervisor:
         self._wanted = 0.0  # on the monotonic clock: when somebody last had a claim, or when the pool came to know it
 
     def ask_to_stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Somebody wants the startd to end, once its jobs have."""
-        self._asked = True
+        """Somebody wants the startd to end, once its jobs have, or when the time for that is over."""
+        self._told = self._told or time.monotonic()
+
+    @property
+    def _asked(self) -> bool:
+        return self._told is not None or self._retires
 
     def run(self) -> Outcome:
         """Runs the startd to its end.
@@ -100,7 +117,8 @@ class Supervisor:
             now = time.monotonic()
             self._refresh(now)
             self._look(question)
-            if self._asked or self._unwanted(now):
+            self._peek(now)
+            if self._unwanted(now) or self._asked or eats(self._jobs):
                 self._end(master, now)
             time.sleep(LOOK_EVERY_SECONDS)
         question.stop()
@@ -138,7 +156,9 @@ class Supervisor:
         if not self._known and (self._slots.claims > 0 or (question is not None and question.look())):
             self._known = moved = True
             self._wanted = time.monotonic()
-            places.READY.touch()
+            places.KNOWN.touch()
+        if not self._proven and any(job.ok for job in ended):
+            self._prove()
         if moved:
             self._say(DIED)
             print(
@@ -146,6 +166,24 @@ class Supervisor:
                 f"jobs running {self._slots.running}, ended {len(self._jobs)}",
                 flush=True,
             )
+
+    def _peek(self, now: float) -> None:
+        """What costs more to find out than to read on in a log: a proof while the job runs, and a wish of the pod's."""
+        if now < self._peek_at:
+            return
+        self._peek_at = now + PEEK_EVERY_SECONDS
+        if not self._proven and (
+            self._slots.longest_seconds(time.time()) > FIZZLE_SECONDS or jobs.received(places.EXECUTE)
+        ):
+            self._prove()
+        if not self._retires and (now > self._lives_until or _requested() in PEACEFUL):
+            self._retires = True
+            print("takes no more jobs, and leaves when those it has are through", flush=True)
+
+    def _prove(self) -> None:
+        self._proven = True
+        places.PROVEN.touch()
+        print("has had a payload", flush=True)
 
     def _unwanted(self, now: float) -> bool:
         """Whether the pool does not want to know the startd, or nobody in it has claimed it for too long."""
@@ -155,12 +193,20 @@ class Supervisor:
         return now > self._wanted + (patience if self._known else min(JOIN_SECONDS, patience))
 
     def _end(self, master: subprocess.Popen[bytes], now: float) -> None:
-        """Asks condor_master to let the jobs end and then to go; makes it go when time is up."""
-        if self._stopped is None:
-            self._stopped = now
-            master.send_signal(signal.SIGTERM)
-        elif now > self._stopped + self._settings.drain_seconds + LEAVING_SECONDS:
-            master.kill()
+        """Asks condor_master to let the jobs end and then to go; when time is up, tells the jobs and makes it go."""
+        self._stopped = self._stopped or now
+        # Nobody waits for one that goes by itself: its time is not over before its last job is.
+        since = max(self._stopped, self._wanted) if self._told is None else self._told
+        end = since + self._settings.drain_seconds
+        steps = (
+            (0.0, lambda: master.send_signal(signal.SIGTERM)),
+            (end - NOTICE_SECONDS, processes.tell_payloads),
+            (end, lambda: master.send_signal(signal.SIGQUIT)),
+            (end + LEAVING_SECONDS, master.kill),
+        )
+        while self._stage < len(steps) and now >= steps[self._stage][0]:
+            steps[self._stage][1]()
+            self._stage += 1
 
     def _say(self, what: Outcome) -> None:
         message.write(Message(code=what.code, reason=what.reason, sentence=what.sentence, facts=self._facts()))
@@ -188,6 +234,13 @@ class Supervisor:
         if self._slots.first_claim is not None:
             facts["firstClaimSeconds"] = round(max(0.0, self._slots.first_claim - self._began))
         return facts
+
+
+def _requested() -> str:
+    try:
+        return REQUESTED.read_text().strip()
+    except OSError:
+        return ""
 
 
 def main() -> int:
