@@ -29,9 +29,11 @@ LIFETIME = "vacuum.atlas-sites.io/lifetime"
 WAIT_SECONDS = 300.0
 CLEAN_SECONDS = 120
 # A startd's patience and its last goodbye, as short as this machine can keep.
-NO_CLAIM_SECONDS = 20
+NO_CLAIM_SECONDS = 30
 DRAIN_SECONDS = 90
 LEAVING_SECONDS = 120
+FAST_SECONDS = 60  # for a startd that must go at once
+FOREVER = "sleep 600"
 BACKOFF_SECONDS = 100
 MIB = 192
 
@@ -102,6 +104,11 @@ class Job:
         """How often it was begun: once, if nobody took it away."""
         return sum(event == 1 for event, _ in self.events)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it came to its own end."""
+        return any(event == 5 for event, _ in self.events)
+
     def _wait(self, event: int, what: str, times: int = 1) -> str:
         def look(events: list[tuple[int, str]]) -> str | None:
             seen = [text for number, text in events if number == event]
@@ -112,6 +119,10 @@ class Job:
     def runs(self, times: int = 1) -> None:
         """Waits until it runs."""
         self._wait(1, "runs", times)
+
+    def is_taken_away(self) -> None:
+        """Waits until its startd has ended it before its own end."""
+        self._wait(4, "is taken away")
 
     def ends(self) -> int:
         """Waits for its end; its exit code."""
@@ -139,9 +150,10 @@ class Startds:
     name: str
     stage: "Stage"
 
-    def submit(self, script: str, description: str = "") -> Job:
-        """A job that only this set's startds may run."""
-        return self.stage.submit(self.name, script, description)
+    def submit(self, script: str, description: str = "", *, on: int | None = None) -> Job:
+        """A job that only this set's startds may run, or only the one of that number."""
+        wanted = f'SiteName == "{self.name}"' if on is None else f'PodName == "{self.pod_name(on)}"'
+        return self.stage.submit(wanted, script, description)
 
     # --- the set ---
 
@@ -195,8 +207,13 @@ class Startds:
         return self.stage.sets.wait(self.name, look, "the set is gone", seconds)
 
     @property
+    def latest(self) -> Json:
+        """The set as it is."""
+        return dict(self.stage.sets.of(self.name)[-1])
+
+    @property
     def is_gone(self) -> bool:
-        return bool(self.stage.sets.of(self.name)[-1].get("gone"))
+        return "gone" in self.latest
 
     # --- its startds ---
 
@@ -217,8 +234,16 @@ class Startds:
         """Waits until the startd's container runs."""
         return self.pod(
             number,
-            lambda pod: any("running" in box["state"] for box in pod["status"].get("containerStatuses", ())),
+            lambda pod: any("running" in box["state"] for box in _boxes(pod)),
             "runs",
+        )
+
+    def known(self, number: int) -> None:
+        """Waits until the pool knows the startd."""
+        self.pod(
+            number,
+            lambda pod: any(box["name"] == "startd" and box.get("started") for box in _boxes(pod)),
+            "is known to the pool",
         )
 
     def was_ready(self, number: int) -> bool:
@@ -233,9 +258,21 @@ class Startds:
         """Waits until it is proven to have had a real payload."""
         self.pod(
             number,
-            lambda pod: any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ())),
+            lambda pod: any(
+                c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ())
+            ),
             "has had a real payload",
         )
+
+    def last_word(self, number: int) -> Json:
+        """What its reporter said at its end, in numbers and names."""
+        said = [
+            state["terminated"]["message"]
+            for pod in self.pod_versions(number)
+            for box in _boxes(pod)
+            if "message" in (state := box["state"]).get("terminated", {})
+        ]
+        return dict(json.loads(said[-1].splitlines()[1]))
 
     def reporter_pid(self, number: int) -> int:
         """The reporter's process on this machine: the first one of the startd's container."""
@@ -272,7 +309,7 @@ class Stage:
     @property
     def directory(self) -> str:
         """Where the jobs lie, beside the pool's schedd."""
-        return f"/tmp/{self.run}"  # noqa: S108  the container's own
+        return f"/tmp/{self.run}"
 
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
         """In the site's namespace."""
@@ -345,8 +382,8 @@ class Stage:
         change(template)
         return template
 
-    def submit(self, site: str, script: str, description: str) -> Job:
-        """A job for the startds that say that they are of that site."""
+    def submit(self, wanted: str, script: str, description: str) -> Job:
+        """A job for the startds that are as wanted."""
         text = f"""\
 executable = job.sh
 output = output
@@ -356,7 +393,7 @@ should_transfer_files = YES
 when_to_transfer_output = ON_EXIT
 request_memory = 16
 request_disk = 1MB
-requirements = SiteName == "{site}"
+requirements = {wanted}
 {description}
 queue
 """
@@ -364,9 +401,7 @@ queue
         written = " && ".join(
             f"echo {b64encode(content.encode()).decode()} | base64 -d > {file}" for file, content in files.items()
         )
-        command = (
-            f"cd $(mktemp -d -p {self.directory}) && {written} && chmod +x job.sh && pwd && condor_submit -terse job.sub"
-        )
+        command = f"cd $(mktemp -d -p {self.directory}) && {written} && chmod +x job.sh && pwd && condor_submit -terse job.sub"
         place, said = self.in_pool("sh", "-s", stdin=command).split("\n", 1)
         return Job(number=int(said.split(".")[0]), place=place, stage=self)
 
@@ -388,7 +423,13 @@ queue
         """Takes away all that was made here, whatever became of it."""
         for startds in self._made:
             self.kubectl(
-                "patch", "startdset", startds.name, "--type=merge", "-p", '{"spec":{"deletionPolicy":"Kill"}}', check=False
+                "patch",
+                "startdset",
+                startds.name,
+                "--type=merge",
+                "-p",
+                '{"spec":{"deletionPolicy":"Kill"}}',
+                check=False,
             )
         names = [startds.name for startds in self._made]
         if names:
@@ -445,6 +486,10 @@ queue
             self.jobs.add(str(int(number)), (int(text[:3]), text))
         elif current[0]:
             current[1] += line
+
+
+def _boxes(pod: Json) -> list[Json]:
+    return list(pod["status"].get("containerStatuses", ()))
 
 
 def _set_env(container: Json, values: Mapping[str, str]) -> None:
