@@ -1,11 +1,10 @@
-"""Small StartdSets of a test's own beside the site's, the pool's jobs for them, and all that the API server said of them.
+"""Small StartdSets of a test's own beside the site's, jobs of the pool for them, and all that was said of both.
 
 What happened is read from records, not caught by polling: every version of a set and of a pod is kept, so that a test
 can tell what the controller decided in the very turn in which it counted an outcome.
 """
 
 import json
-import os
 import re
 import secrets
 import subprocess
@@ -401,7 +400,8 @@ queue
         written = " && ".join(
             f"echo {b64encode(content.encode()).decode()} | base64 -d > {file}" for file, content in files.items()
         )
-        command = f"cd $(mktemp -d -p {self.directory}) && {written} && chmod +x job.sh && pwd && condor_submit -terse job.sub"
+        place = f"cd $(mktemp -d -p {self.directory})"
+        command = f"{place} && {written} && chmod +x job.sh && pwd && condor_submit -terse job.sub"
         place, said = self.in_pool("sh", "-s", stdin=command).split("\n", 1)
         return Job(number=int(said.split(".")[0]), place=place, stage=self)
 
@@ -411,8 +411,8 @@ queue
         """Begins to listen."""
         self._base = json.loads(self.kubectl("get", "startdset", "startds", "-o", "json"))
         self.in_pool("sh", "-c", f"mkdir -m 755 {self.directory} && touch {self.directory}/log")
-        for path, records in ((SETS, self.sets), (PODS, self.pods)):
-            self._listen(["get", "--raw", f"{path}?watch=1"], lambda line, records=records: self._object(line, records))
+        self._listen(["get", "--raw", f"{SETS}?watch=1"], lambda line: self._object(line, self.sets))
+        self._listen(["get", "--raw", f"{PODS}?watch=1"], lambda line: self._object(line, self.pods))
         current = ["", ""]
         self._listen(
             ["exec", *POOL, "--", "tail", "-n", "+1", "-F", f"{self.directory}/log"],
@@ -421,31 +421,28 @@ queue
 
     def close(self) -> None:
         """Takes away all that was made here, whatever became of it."""
-        for startds in self._made:
-            self.kubectl(
-                "patch",
-                "startdset",
-                startds.name,
-                "--type=merge",
-                "-p",
-                '{"spec":{"deletionPolicy":"Kill"}}',
-                check=False,
-            )
         names = [startds.name for startds in self._made]
         if names:
-            self.kubectl("delete", "startdset", *names, "--ignore-not-found", "--wait=false", check=False)
-            self.kubectl("wait", "--for=delete", *(f"startdset/{n}" for n in names), f"--timeout={CLEAN_SECONDS}s", check=False)  # fmt: skip
+            kill = json.dumps({"spec": {"deletionPolicy": "Kill"}})
+            self.kubectl("patch", "startdset", *names, "--type=merge", "-p", kill, check=False)
+            self.kubectl("delete", "startdset", *names, "--wait=false", check=False)
+            sets = [f"startdset/{name}" for name in names]
+            self.kubectl("wait", "--for=delete", *sets, f"--timeout={CLEAN_SECONDS}s", check=False)
+            self._strip(sets)
             pods = f"vacuum.atlas-sites.io/set in ({','.join(names)})"
-            for kind, words in (("startdset", names), ("pod", ["-l", pods])):
-                left = self.kubectl("get", kind, *words, "--ignore-not-found", "-o", "name").split()
-                for name in left:
-                    self.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
-                    self.kubectl("delete", name, "--ignore-not-found", "--wait=false", "--grace-period=1", check=False)
+            self._strip(self.kubectl("get", "pods", "-l", pods, "-o", "name").split())
         self.in_pool("sh", "-c", f"condor_rm -constraint 'UserLog == \"{self.directory}/log\"' 2>&1 || true")
         self._closed.set()
         for listener in self._listeners:
             listener.terminate()
             listener.wait(timeout=30)
+
+    def _strip(self, names: list[str]) -> None:
+        """Takes away what a test that failed has left, and that nobody lets go any more."""
+        free = json.dumps({"metadata": {"finalizers": None}})
+        for name in self.kubectl("get", *names, "--ignore-not-found", "-o", "name").split() if names else ():
+            self.kubectl("patch", name, "--type=merge", "-p", free, check=False)
+            self.kubectl("delete", name, "--ignore-not-found", "--wait=false", "--grace-period=1", check=False)
 
     def _listen(self, words: list[str], hear: Callable[[str], None]) -> None:
         ready = threading.Event()
@@ -492,6 +489,11 @@ def _boxes(pod: Json) -> list[Json]:
     return list(pod["status"].get("containerStatuses", ()))
 
 
+def _ready(pod: Json) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 def _set_env(container: Json, values: Mapping[str, str]) -> None:
     names = {entry["name"]: entry for entry in container["env"]}
     for name, value in values.items():
@@ -512,7 +514,3 @@ def opened(cluster: Cluster) -> Iterator[Stage]:
         yield stage
     finally:
         stage.close()
-
-
-def kill(pid: int, number: int) -> None:
-    os.kill(pid, number)

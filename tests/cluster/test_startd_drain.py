@@ -15,7 +15,7 @@ from tests.cluster.stage import LIFETIME, REQUESTED, Job, Json, Stage, Startds, 
 pytestmark = pytest.mark.cluster
 
 # Longer than the kubelet takes to show a pod's annotation to its startd.
-LONG = "sleep 100"
+LONG = "sleep 80"
 NODE = "atlas-local"
 AT_ONCE = 8
 

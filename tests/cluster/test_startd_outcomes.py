@@ -4,16 +4,16 @@ All stories play at once, each on a small set of its own beside the site's.
 """
 
 import json
+import os
 import signal
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Cluster
-from tests.cluster.stage import BACKOFF_SECONDS, FOREVER, Json, Stage, Startds, kill, opened, posix
+from tests.cluster.stage import BACKOFF_SECONDS, FOREVER, Json, Stage, Startds, opened, posix
 
 pytestmark = pytest.mark.cluster
 
@@ -167,7 +167,7 @@ def killed(stage: Stage) -> Startds:
 def died(stage: Stage) -> Startds:
     startds = stage.startds("died")
     startds.submit(FOREVER).runs()
-    kill(startds.reporter_pid(1), signal.SIGKILL)
+    os.kill(startds.reporter_pid(1), signal.SIGKILL)
     startds.outcome(1)
     return startds
 
@@ -227,22 +227,17 @@ def summary(startds: Startds, number: int = 1) -> tuple[str, str, int | None]:
 
 def replaced_at_once(startds: Startds, number: int = 1) -> bool:
     """The turn that counted the startd made another, and nobody waits for anything."""
-    status: dict[str, Any] = startds.after(number)
-    circuit = status["circuit"]
-    return circuit["state"] == "Closed" and circuit["level"] == 0 and status["creating"] == [number + 1]
+    status = startds.after(number)
+    return (status["circuit"], status["creating"]) == ({"state": "Closed", "level": 0}, [number + 1])
 
 
-def backs_off(startds: Startds, factor: int, number: int = 1, base: float = BACKOFF_SECONDS) -> bool:
+def backs_off(startds: Startds, factor: int, number: int = 1) -> bool:
     """The turn that counted the startd opened the circuit, for as long as such a failure asks for."""
-    status: dict[str, Any] = startds.after(number)
-    circuit = status["circuit"]
-    pause = posix(circuit["until"]) - posix(startds.outcome(number)["at"])
-    return (
-        circuit["state"] == "Open"
-        and status["creating"] == []
-        and status["state"] == "BackingOff"
-        and 0.85 * factor * base - 1 <= pause <= 1.15 * factor * base + SLACK_SECONDS
-    )
+    status = startds.after(number)
+    if (status["circuit"]["state"], status["state"], status["creating"]) != ("Open", "BackingOff", []):
+        return False
+    base, pause = BACKOFF_SECONDS, posix(status["circuit"]["until"]) - posix(startds.outcome(number)["at"])
+    return bool(0.85 * factor * base - 1 <= pause <= 1.15 * factor * base + SLACK_SECONDS)
 
 
 def test_a_startd_whose_payload_did_well_worked_and_the_next_one_comes_at_once(told: Told) -> None:
