@@ -17,6 +17,7 @@ class Seen:
         pods: all that the API server has.
         idle_jobs: in the pool's queue; for those who ask.
         claimed: the startds that the collector says are claimed; None while it does not answer.
+        nodes: free and all cores of each node that is up.
     """
 
     limit: int
@@ -24,6 +25,7 @@ class Seen:
     pods: tuple[Pod, ...]
     idle_jobs: int
     claimed: frozenset[str] | None
+    nodes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,13 @@ class Orders:
 
     Attributes:
         create: numbers of new startds for each set.
+        avoid: nodes that they must not land on, for each set and number.
         forget: names of pods whose objects may go.
         wake: when to look again though nothing has changed; None is never.
     """
 
     create: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    avoid: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
     halt: tuple[Halt, ...] = ()
     forget: tuple[str, ...] = ()
     wake: float | None = None

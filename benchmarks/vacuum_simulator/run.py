@@ -11,17 +11,12 @@ from benchmarks.vacuum_simulator.scenarios import Scenario
 from benchmarks.vacuum_simulator.world import World
 
 
-def quarter(seed: int) -> Ours:
-    """Ours with a window of a quarter of the limit, as vacuum.md §10.5 proposes, instead of the settings' 64."""
-    return Ours(seed, name="ours 1/4", window_share=0.25)
-
-
 def pipe(seed: int) -> Vcycle:
     """Vcycle with the 600 s that the ATLAS pipe has for both times: less than a startd that finds nothing lives."""
     return Vcycle(seed, name="vcycle 600", fizzle=600.0)
 
 
-CONTROLLERS: tuple[Callable[[int], Controller], ...] = (Ours, quarter, Vcycle, pipe, Demand2017, Prp, Keda)
+CONTROLLERS: tuple[Callable[[int], Controller], ...] = (Ours, Vcycle, pipe, Demand2017, Prp, Keda)
 # What a controller must be told of the queue; nothing for those that follow the vacuum model.
 NEEDS = {"2017": "queue length", "prp": "queue length, claims", "keda": "queue length"}
 

@@ -49,10 +49,12 @@ class Startd:
     sequence: int
     cores: int
     created: float
+    avoid: tuple[str, ...] = ()
     node: Node | None = None
     scheduled: float | None = None
     unschedulable: bool = False
     started: float | None = None
+    known: bool = False
     ready: float | None = None
     finished: float | None = None
     deadline: float | None = None

@@ -18,6 +18,8 @@ from benchmarks.vacuum_simulator.scenarios import Batch, Fault, Kind, Scenario, 
 from benchmarks.vacuum_simulator.startd import Job, Node, Startd
 
 # A look at the API server after a change; the real controller turns up to twice a second.
+# A job that has run so long is a payload: the reporter (images/startd/reporter) takes it for the proof.
+PROOF_SECONDS = 600.0
 TURN_SECONDS = 5.0
 # From the binding to a node to a startd that runs: volumes, image, init container.
 START_RANGE = (40.0, 120.0)
@@ -129,6 +131,7 @@ class World:
                 pods=tuple(startd.pod() for startd in pods[kind]),
                 idle_jobs=len(self._queue[kind]),
                 claimed=claimed,
+                nodes={node.name: (node.free, node.cores) for node in self._nodes if node.up},
             )
             for kind, cores in self._cores.items()
         }
@@ -141,7 +144,13 @@ class World:
             del self._objects[name]
         for kind, numbers in orders.create.items():
             for number in numbers:
-                startd = Startd(kind=kind, sequence=number, cores=self._cores[kind], created=self.now)
+                startd = Startd(
+                    kind=kind,
+                    sequence=number,
+                    cores=self._cores[kind],
+                    created=self.now,
+                    avoid=orders.avoid.get((kind, number), ()),
+                )
                 assert startd.name not in self._objects, f"{startd.name} is made twice"
                 self._objects[startd.name] = self._alive[startd.name] = startd
                 self._waiting[kind].append(startd)
@@ -161,7 +170,7 @@ class World:
         stuck: set[str] = set()
         while heads := [queue[0] for kind, queue in self._waiting.items() if queue and kind not in stuck]:
             startd = min(heads, key=lambda head: head.created)
-            node = self._emptiest()
+            node = self._emptiest(startd)
             if node is None or node.free < startd.cores:
                 stuck.add(startd.kind)
                 continue
@@ -180,10 +189,11 @@ class World:
                     startd.unschedulable = True
                     self._touch(startd)
 
-    def _emptiest(self) -> Node | None:
+    def _emptiest(self, startd: Startd) -> Node | None:
         """Of several that are equally empty any one, as the scheduler takes it."""
-        most = max((node.free for node in self._nodes if node.up), default=0)
-        best = [node for node in self._nodes if node.up and node.free == most]
+        open_to_it = [node for node in self._nodes if node.up and node.name not in startd.avoid]
+        most = max((node.free for node in open_to_it), default=0)
+        best = [node for node in open_to_it if node.free == most]
         return self._luck.choice(best) if best else None
 
     def _over(self, startd: Startd, phase: str) -> None:
@@ -233,9 +243,15 @@ class World:
 
     def _join(self, startd: Startd) -> None:
         del self._joining[startd.name]
-        startd.ready = self.now
+        startd.known = True
         self._touch(startd)
         self._wait(startd)
+
+    def _prove(self, startd: Startd) -> None:
+        """The reporter lets the readiness probe succeed."""
+        if startd.ready is None and not startd.over:
+            startd.ready = self.now
+            self._touch(startd)
 
     def _give_up(self, startd: Startd) -> None:
         startd.says(*((500, "NotAuthenticated") if self._answers else (600, "PoolUnreachable")))
@@ -292,6 +308,9 @@ class World:
         if startd.job.payload:
             startd.begun += 1
             self.ledger.begins(startd, self.now)
+        job = startd.job
+        if job.payload:
+            self._at(self.now + PROOF_SECONDS, lambda: self._prove(startd) if startd.job is job else None)
         seconds = FAILING_JOB_SECONDS if startd.fails else startd.job.seconds
         self._next(startd, seconds, self._done)
 
@@ -307,6 +326,7 @@ class World:
                 self._queue[startd.kind].append(job)
             else:
                 startd.worked += 1
+                self._prove(startd)
                 startd.delivered += job.seconds
         # A schedd keeps its claim as long as it has jobs, without asking the negotiator.
         if startd.deadline is not None:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from services.vacuum import blame
 from services.vacuum.drain import PROVISION_SECONDS, leave, overdue, stopping
 from services.vacuum.evidence import LOST_SECONDS, ended, outcome
 from services.vacuum.model import (
@@ -56,7 +57,8 @@ def decide(snapshot: Snapshot, now: float, seed: int) -> Decision:
 
     alive = tuple(pod for pod in snapshot.pods if not ended(pod, now))
     status = _forget(snapshot, alive)
-    status, lessons = _count(snapshot, status, now)
+    status, ends = _count(snapshot, status, now)
+    status, lessons = _blame(snapshot, status, alive, ends, now)
     status, proofs = _prove(snapshot, status, alive)
     for lesson in sorted(lessons + proofs, key=lambda lesson: (lesson.at, lesson.sequence)):
         status = learn(status, snapshot.spec, lesson, now, seed)
@@ -78,7 +80,7 @@ def decide(snapshot: Snapshot, now: float, seed: int) -> Decision:
             *leaves,
             *(Release(pod=pod) for pod in snapshot.pods if _countable(pod, status, now)),
             *_set_actions(snapshot),
-            *(_create(snapshot, number, seed) for number in status.creating if not _denied(snapshot, now)),
+            *(() if _denied(snapshot, now) else _creates(snapshot, status, alive, now, seed)),
         ),
         status=status,
         explanation=terms,
@@ -104,14 +106,13 @@ def _forget(snapshot: Snapshot, alive: Iterable[Pod]) -> Status:
     return status if status.template == spec.template else fresh(status, spec)
 
 
-def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list[Lesson]]:
+def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list[tuple[Pod, Outcome]]]:
     """Adds the outcomes that no status holds yet; each stays on record until its finalizer is seen gone."""
     counted = {uid for uid, _ in status.uncounted}
     ends = [pod for pod in snapshot.pods if pod.held and ended(pod, now) and pod.uid not in counted]
     ends = sorted(ends, key=lambda pod: pod.sequence)[: UNCOUNTED_MAX - len(counted)]
     outcomes = dict(status.outcomes)
-    recent: list[Outcome] = []
-    lessons: list[Lesson] = []
+    counts: list[tuple[Pod, Outcome]] = []
     proven = set(snapshot.status.proven)
     owed = status.owed
     usage = status.usage
@@ -120,12 +121,8 @@ def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list
         owed += result.what is Class.DISRUPTED and pod.sequence in proven and status.circuit is Circuit.CLOSED
         outcomes[result.what] = outcomes.get(result.what, 0) + 1
         usage = _used(usage, pod, result)
-        recent.append(result)
-        # That an old startd had work says nothing about today's.
-        if pod.template == snapshot.spec.template and not (result.what is Class.WORKED and pod.sequence in proven):
-            retry_after = pod.message.retry_after if pod.message else None
-            lessons.append(Lesson(at=result.at, sequence=pod.sequence, what=result.what, retry_after=retry_after))
-    recent.sort(key=lambda result: result.at, reverse=True)
+        counts.append((pod, result))
+    recent = sorted((result for _, result in counts), key=lambda result: result.at, reverse=True)
     return (
         replace(
             status,
@@ -135,8 +132,41 @@ def _count(snapshot: Snapshot, status: Status, now: float) -> tuple[Status, list
             usage=usage,
             recent=(*recent, *status.recent)[:RECENT],
         ),
-        lessons,
+        counts,
     )
+
+
+def _blame(
+    snapshot: Snapshot, status: Status, alive: Sequence[Pod], ends: Sequence[tuple[Pod, Outcome]], now: float
+) -> tuple[Status, list[Lesson]]:
+    """Tells what is a node's fault from what startds teach."""
+    nodes = _nodes(snapshot)
+    results = sorted((result for _, result in ends), key=lambda result: result.at)
+    working = [pod.node for pod in alive if pod.ready is not None]
+    memory = blame.learn(status.nodes, results, working=working, now=now)
+    status = replace(status, nodes=memory, blamed=blame.blamed(memory, nodes=nodes, now=now))
+    spoilt = {node.name for node in status.blamed}
+    proven = set(snapshot.status.proven)
+    lessons = [
+        Lesson(
+            at=result.at,
+            sequence=pod.sequence,
+            what=result.what,
+            retry_after=pod.message.retry_after if pod.message else None,
+        )
+        for pod, result in ends
+        # That an old startd had work says nothing about today's.
+        if pod.template == snapshot.spec.template
+        and not (result.what is Class.WORKED and pod.sequence in proven)
+        and not (result.what is Class.SITE_FAULT and result.node in spoilt)
+    ]
+    return status, lessons
+
+
+def _nodes(snapshot: Snapshot) -> int:
+    """How many nodes there are; if nobody may count them, those that startds have shown."""
+    shown = {pod.node for pod in snapshot.pods if pod.node} | {node.name for node in snapshot.status.nodes}
+    return len(shown) if snapshot.nodes is None else snapshot.nodes
 
 
 def _used(usage: Usage, pod: Pod, result: Outcome) -> Usage:
@@ -174,12 +204,28 @@ def own_bounds(spec: Spec, alive: Sequence[Pod]) -> Iterable[Bound]:
             yield Bound(name=name, startds=len(alive) + (limit - used) // one if one else 0, because=because)
 
 
-def _create(snapshot: Snapshot, sequence: int, seed: int) -> Create:
-    lifetime = snapshot.spec.lifetime
-    if lifetime is not None:
-        spread = random.Random(f"{seed} {sequence}").uniform(1 - LIFETIME_SPREAD, 1)  # noqa: S311  guards nothing
-        lifetime = round(lifetime * spread)
-    return Create(sequence=sequence, avoid=tuple(sorted(snapshot.avoid)), lifetime=lifetime)
+def _creates(snapshot: Snapshot, status: Status, alive: Sequence[Pod], now: float, seed: int) -> Iterable[Create]:
+    nodes = _nodes(snapshot)
+    avoid = snapshot.avoid | {node.name for node in status.blamed}
+    if status.circuit is Circuit.HALF_OPEN:
+        # The emptiest node is the one where all have failed.
+        avoid |= blame.suspected(status.nodes, nodes)
+    trial = blame.on_trial(status.nodes, now)
+    busy = {pod.node for pod in _unproven(status, alive)}
+    for number in status.creating:
+        yield Create(
+            sequence=number,
+            avoid=tuple(sorted(avoid | (trial & busy))),
+            lifetime=_lifetime(snapshot.spec, number, seed),
+        )
+        busy |= trial  # one startd at a time finds out
+
+
+def _lifetime(spec: Spec, sequence: int, seed: int) -> int | None:
+    if spec.lifetime is None:
+        return None
+    spread = random.Random(f"{seed} {sequence}").uniform(1 - LIFETIME_SPREAD, 1)  # noqa: S311  guards nothing
+    return round(spec.lifetime * spread)
 
 
 def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], now: float) -> tuple[Term, ...]:
@@ -270,7 +316,7 @@ def _state(snapshot: Snapshot, status: Status, smallest: Term, now: float) -> St
 def _wake(snapshot: Snapshot, status: Status, alive: Iterable[Pod], now: float) -> float | None:
     """The next time at which the same pods would give another decision."""
     spec = snapshot.spec
-    times = [status.until, snapshot.denial.until if snapshot.denial else None]
+    times = [*(node.until for node in status.blamed), status.until, snapshot.denial.until if snapshot.denial else None]
     for pod in alive:
         times.append(pod.scheduled + spec.start_seconds if pod.scheduled is not None else None)
         times.append(pod.created + PROVISION_SECONDS if pod.unschedulable else None)

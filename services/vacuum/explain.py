@@ -5,6 +5,7 @@ from typing import Any
 
 from services.times import timestamp
 from services.vacuum.model import Decision, Term
+from services.vacuum.payload import clock
 
 RECENT = 5
 
@@ -19,6 +20,10 @@ def table(name: str, decision: Decision) -> str:
         f"  startds    {count.total} ({count.running} running, {count.proven} proven, {count.unproven} unproven)",
         f"  circuit    {status.circuit}, back-off level {status.level}",
         f"  outcomes   {outcomes}",
+    ]
+    lines += [
+        f"  avoids     {node.name} until {clock(node.until)}: {node.reason}, for the {node.level}. time in a row"
+        for node in status.blamed
     ]
     lines += ["  room for   because"]
     lines += [
@@ -52,6 +57,7 @@ def facts(name: str, decision: Decision) -> Mapping[str, Any]:
             "level": status.level,
             "until": None if status.until is None else timestamp(status.until),
         },
+        "blamedNodes": [{"name": node.name, "until": timestamp(node.until)} for node in status.blamed],
         "terms": [
             {
                 "name": term.name,

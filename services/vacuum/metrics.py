@@ -67,6 +67,7 @@ class Metrics:
         )
         gauges = {
             "vacuum_limit": GaugeMetricFamily("vacuum_limit", "Startds that the limits allow", labels=["set"]),
+            "vacuum_blamed_nodes": GaugeMetricFamily("vacuum_blamed_nodes", "Nodes that are avoided", labels=["set"]),
             "vacuum_window": GaugeMetricFamily("vacuum_window", "Startds that may be unproven", labels=["set"]),
             "vacuum_backoff_level": GaugeMetricFamily("vacuum_backoff_level", "Back-offs in a row", labels=["set"]),
             "vacuum_next_probe_timestamp_seconds": GaugeMetricFamily(
@@ -88,6 +89,7 @@ class Metrics:
                     bounds.add_metric([name, bound.name], bound.startds)
             for state in Circuit:
                 circuit.add_metric([name, state], float(status.circuit is state))
+            gauges["vacuum_blamed_nodes"].add_metric([name], len(status.blamed))
             gauges["vacuum_limit"].add_metric([name], status.limit)
             gauges["vacuum_window"].add_metric([name], status.window)
             gauges["vacuum_backoff_level"].add_metric([name], status.level)

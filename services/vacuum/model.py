@@ -213,6 +213,36 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeMemory:
+    """A node on which a startd failed lately.
+
+    Attributes:
+        recent: how the last few ended there, b by the site's fault and g well, the newest last.
+        at: when the last failure was.
+        until: new startds avoid it, or did so; None if it was never blamed.
+        level: blames in a row.
+        reason: of the last failure.
+    """
+
+    name: str
+    recent: str = ""
+    at: float = 0
+    until: float | None = None
+    level: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blamed:
+    """A node that new startds avoid."""
+
+    name: str
+    until: float
+    level: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """What the startds that have ended took of the site, in core-seconds.
 
@@ -277,6 +307,8 @@ class Status:
         failures: in a row, without a proof between.
         until: no probe before; only while the circuit is open.
         recent: the last outcomes, newest first.
+        nodes: those on which a startd failed lately.
+        blamed: those among them that new startds avoid.
         bounds: all that is known to limit the set.
         limit: how many startds the smallest of them allows.
     """
@@ -297,6 +329,8 @@ class Status:
     outcomes: Mapping[Class, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     recent: tuple[Outcome, ...] = ()
+    nodes: tuple[NodeMemory, ...] = ()
+    blamed: tuple[Blamed, ...] = ()
     startds: Count = field(default_factory=Count)
     bounds: tuple[Bound, ...] = ()
     limit: int = 0
@@ -328,6 +362,8 @@ class Snapshot:
         held: our drain finalizer is on the set.
         bounds: what limits the set beside its own spec.
         avoid: nodes that are left free for the startds of another set.
+        nodes: how many the cluster has that may take startds; None if nobody knows.
+        alone: startds of the set that the cluster could hold if there were no other sets; None if nobody knows.
     """
 
     name: str
@@ -343,6 +379,8 @@ class Snapshot:
     denial: Denial | None = None
     bounds: tuple[Bound, ...] = ()
     avoid: frozenset[str] = frozenset()
+    nodes: int | None = None
+    alone: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from services.vacuum.model import (
     REQUESTED_ANNOTATION,
     SET_LABEL,
     TEMPLATE_LABEL,
+    Blamed,
     Bound,
     Circuit,
     Class,
@@ -24,6 +25,7 @@ from services.vacuum.model import (
     DeletionPolicy,
     DrainMode,
     Message,
+    NodeMemory,
     Outcome,
     Pod,
     Size,
@@ -241,6 +243,8 @@ def status_of(startdset: Json) -> Status:
         usage=_usage_of(raw.get("coreSeconds", {})),
         recent=tuple(_outcome_of(entry) for entry in raw.get("recent", ())),
         startds=Count(**{name: startds.get(name, 0) for name in ("total", "running", "unproven", "proven")}),
+        nodes=tuple(_node_of(entry) for entry in raw.get("nodes", ())),
+        blamed=tuple(_blamed_of(entry) for entry in raw.get("blamedNodes", ())),
         bounds=tuple(_bound_of(entry) for entry in raw.get("bounds", ())),
         limit=raw.get("limit", 0),
         state=State(raw.get("state", State.STEADY)),
@@ -251,6 +255,23 @@ def status_of(startdset: Json) -> Status:
 def _usage_of(raw: Json) -> Usage:
     held = {Class(name): number for name, number in raw.get("held", {}).items()}
     return Usage(held=held, busy=raw.get("busy", 0), lost=raw.get("lost", 0))
+
+
+def _node_of(entry: Json) -> NodeMemory:
+    return NodeMemory(
+        name=entry["name"],
+        recent=entry["recent"],
+        at=seconds(entry["at"]) or 0.0,
+        until=seconds(entry.get("until")),
+        level=entry["level"],
+        reason=entry["reason"],
+    )
+
+
+def _blamed_of(entry: Json) -> Blamed:
+    return Blamed(
+        name=entry["name"], until=seconds(entry["until"]) or 0.0, level=entry["level"], reason=entry["reason"]
+    )
 
 
 def _bound_of(entry: Json) -> Bound:
@@ -312,6 +333,21 @@ def status_json(status: Status, before: Json, now: float) -> Json:
             "busy": status.usage.busy,
             "lost": status.usage.lost,
         },
+        "nodes": [
+            {
+                "name": node.name,
+                "recent": node.recent,
+                "at": timestamp(node.at),
+                "level": node.level,
+                "reason": node.reason,
+                **({} if node.until is None else {"until": timestamp(node.until)}),
+            }
+            for node in status.nodes
+        ],
+        "blamedNodes": [
+            {"name": node.name, "until": timestamp(node.until), "level": node.level, "reason": node.reason}
+            for node in status.blamed
+        ],
         "bounds": [
             {
                 "name": bound.name,

@@ -6,7 +6,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from services.vacuum.model import Bound, Circuit, Class, Count, Create, Message, Outcome, Size, State, Status, Usage
+from services.vacuum.model import (
+    Blamed,
+    Bound,
+    Circuit,
+    Class,
+    Count,
+    Create,
+    Message,
+    NodeMemory,
+    Outcome,
+    Size,
+    State,
+    Status,
+    Usage,
+)
 from services.vacuum.objects import message_of, new_pod, pod_of, quantity, status_json, status_of, template_hash
 
 pytestmark = pytest.mark.fast
@@ -185,6 +199,21 @@ statuses = st.builds(
     outcomes=st.dictionaries(st.sampled_from(Class), numbers),
     usage=st.builds(Usage, held=st.dictionaries(st.sampled_from(Class), numbers), busy=numbers, lost=numbers),
     recent=st.lists(outcomes, max_size=3).map(tuple),
+    nodes=st.lists(
+        st.builds(
+            NodeMemory,
+            name=st.text("n", min_size=1),
+            recent=st.text("bg", max_size=5),
+            at=moments,
+            until=st.none() | moments,
+            level=numbers,
+            reason=st.text("r"),
+        ),
+        max_size=2,
+    ).map(tuple),
+    blamed=st.lists(
+        st.builds(Blamed, name=st.text("n", min_size=1), until=moments, level=numbers, reason=st.text("r")), max_size=2
+    ).map(tuple),
     bounds=st.lists(
         st.builds(Bound, name=st.text("b"), startds=st.none() | numbers, because=st.text("w"), stale=st.booleans()),
         max_size=3,
