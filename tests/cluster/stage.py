@@ -381,7 +381,7 @@ class Stage:
         change(template)
         return template
 
-    def submit(self, wanted: str, script: str, description: str) -> Job:
+    def submit(self, wanted: str, script: str, description: str = "") -> Job:
         """A job for the startds that are as wanted."""
         text = f"""\
 executable = job.sh
@@ -419,7 +419,7 @@ queue
             lambda line: self._event(line, current),
         )
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """Takes away all that was made here, whatever became of it."""
         names = [startds.name for startds in self._made]
         if names:
@@ -432,6 +432,9 @@ queue
             pods = f"vacuum.atlas-sites.io/set in ({','.join(names)})"
             self._strip(self.kubectl("get", "pods", "-l", pods, "-o", "name").split())
         self.in_pool("sh", "-c", f"condor_rm -constraint 'UserLog == \"{self.directory}/log\"' 2>&1 || true")
+
+    def close(self) -> None:
+        """Listens no more."""
         self._closed.set()
         for listener in self._listeners:
             listener.terminate()
@@ -513,4 +516,5 @@ def opened(cluster: Cluster) -> Iterator[Stage]:
     try:
         yield stage
     finally:
+        stage.clear()
         stage.close()

@@ -4,6 +4,7 @@ The stories play at once, each on a small set of its own beside the site's; thos
 server away come after them.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ import pytest
 from local.node import processes
 from local.node.layout import this_machine
 from tests.cluster.conftest import Cluster
-from tests.cluster.stage import FAST_SECONDS, FOREVER, Job, Json, Stage, Startds, opened
+from tests.cluster.stage import FAST_SECONDS, FOREVER, Job, Stage, Startds, opened
 
 pytestmark = pytest.mark.cluster
 
@@ -75,20 +76,24 @@ def fast(stage: Stage) -> Told:
 
 def in_a_hurry(stage: Stage) -> Told:
     """Somebody cannot wait for the drain that he has asked for."""
-    told = busy(stage, "hurry", FOREVER)
+    told = busy(stage, "hurry", FOREVER, env={"DRAIN_SECONDS": "500"}, drain={"seconds": 600})
+    reporter = told.startds.reporter_pid(1)
     told.startds.delete()
     told.startds.await_status(lambda status: status["state"] == "Draining", "it drains")
     told.startds.change(deletionPolicy="Kill")
     told.startds.gone()
+    # Kubelets do not shorten a grace that runs already; the set does not wait for them, nor need this machine.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(reporter, signal.SIGKILL)
     return told
 
 
 STORIES: Mapping[str, Callable[[Stage], Told]] = {
+    "in a hurry": in_a_hurry,
     "fast": fast,
     "drained": drained,
     "orphaned": orphaned,
     "killed": killed,
-    "in a hurry": in_a_hurry,
 }
 Stories = Mapping[str, Future[Told]]
 
@@ -123,19 +128,18 @@ def test_a_set_that_is_deleted_waits_for_the_jobs_of_its_startds(stories: Storie
     last = told.startds.statuses[-1]
     assert last["state"] == "Draining"
     assert sum(last["outcomes"].values()) == 2
-    assert (last["startds"]["total"], last["uncounted"]) == (0, last["uncounted"])
+    assert last["startds"]["total"] == 0
 
 
-def test_orphans_end_their_jobs_and_themselves_when_nobody_counts_them_any_more(stage: Stage, stories: Stories) -> None:
+def test_orphans_end_their_jobs_and_themselves_and_are_counted_by_nobody(stage: Stage, stories: Stories) -> None:
     told = stories["orphaned"].result()
-    name = told.startds.pod_name(1)
+    running = told.startds.pod(1, lambda pod: "ownerReferences" not in pod["metadata"], "is nobody's")
+    assert running["status"]["phase"] == "Running"
+    assert OUTCOME_FINALIZER not in running["metadata"].get("finalizers", ())
+    assert "deletionTimestamp" not in running["metadata"]
     assert whole(told.jobs[0])
-    stage.kubectl("wait", "pod", name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=110s")
-    last = told.startds.pod_versions(1)[-1]["metadata"]
-    assert "ownerReferences" not in last
-    assert OUTCOME_FINALIZER not in last.get("finalizers", ())
-    assert "deletionTimestamp" not in last
-    stage.kubectl("delete", "pod", name)
+    stage.kubectl("wait", "pod", told.startds.pod_name(1), "--for=delete", "--timeout=110s")
+    assert told.startds.last_word(1)["code"] == 200
 
 
 def test_with_kill_the_set_waits_for_nothing(stories: Stories) -> None:
@@ -208,6 +212,4 @@ def test_nothing_is_lost_when_the_api_server_hangs_during_a_drain(stage: Stage, 
     told.startds.gone()
     assert all(whole(job) for job in told.jobs)
     assert sum(told.startds.statuses[-1]["outcomes"].values()) == 2
-    made: list[Json] = [pod for number in (1, 2) for pod in told.startds.pod_versions(number)]
-    assert not told.startds.pod_versions(3)
-    assert made
+    assert not told.startds.pod_versions(3)  # none was made anew
