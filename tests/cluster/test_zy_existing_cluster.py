@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from local import node as machine, tools
 from local.paths import CHECKOUT, state_dir
 from local.progress import Progress
 from tests.cluster.conftest import UP_SECONDS, Cluster
+from tests.cluster.stage import REQUESTED, Job, Stage
 from tests.engine.test_registry import running
 
 pytestmark = pytest.mark.cluster
@@ -50,6 +52,19 @@ def somebody_elses() -> Iterator[Cluster]:
     machine.stop()
 
 
+@contextmanager
+def busy(cluster: Cluster) -> Iterator[tuple[Job, Stage]]:
+    """A job that runs on one of the site's startds, and who listens to what becomes of both."""
+    stage = Stage(cluster=cluster)
+    stage.open()
+    try:
+        job = stage.submit('SiteName == "dev"', "sleep 45")
+        job.runs()
+        yield job, stage
+    finally:
+        stage.close()
+
+
 def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
     somebody_elses: Cluster, registry: str, tmp_path: Path
 ) -> None:
@@ -80,6 +95,15 @@ def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
     images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
     assert images
     assert all(image.startswith(f"{registry}/atlas/") and "@sha256:" in image for image in images)
-    make("down")
+    with busy(somebody_elses) as (job, stage):
+        make("down")
+    # The startd that had it was told to go, and had the time that the job needed.
+    assert (job.ends(), job.starts) == (0, 1)
+    assert "drain" in {
+        pod["metadata"].get("annotations", {}).get(REQUESTED)
+        for versions in stage.pods.said.values()
+        for pod in versions
+        if pod["status"]["phase"] == "Running"
+    }
     assert objects(somebody_elses) == before
     assert machine.running()
