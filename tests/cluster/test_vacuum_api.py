@@ -24,7 +24,15 @@ NAMESPACE = "t-vacuum-api"
 CRD = CHECKOUT / "components" / "startdset_crd.yaml"
 CRD_NAME = "startdsets.vacuum.atlas-sites.io"
 WAIT_SECONDS = 180.0
-RULES = [{"apiGroups": r.api_groups, "resources": r.resources, "verbs": r.verbs} for r in rules()]
+RULES = [
+    {
+        "apiGroups": rule.api_groups,
+        "resources": rule.resources,
+        "verbs": rule.verbs,
+        **({"resourceNames": rule.resource_names} if rule.resource_names else {}),
+    }
+    for rule in rules()
+]
 
 
 class Cluster(Protocol):
@@ -62,7 +70,7 @@ class Site:
             port = free.getsockname()[1]
             free.close()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig],
+                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig, "--lease-seconds", "3"],
                 cwd=CHECKOUT,
                 env={**os.environ, "PORT": str(port)},
                 stdout=log,
