@@ -205,6 +205,13 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 {"name": "scratch", "emptyDir": {"sizeLimit": f"{args.size.disk_mib}Mi"}},
                 {"name": "cvmfs", "persistentVolumeClaim": {"claimName": args.cvmfs_claim, "readOnly": True}},
                 {"name": "credentials", "secret": {"secretName": args.credentials, "defaultMode": 0o440}},
+                # By this annotation a startd is asked to take no more jobs; it is empty as long as there is none.
+                {
+                    "name": "pod",
+                    "downwardAPI": {
+                        "items": [{"path": "requested", "fieldRef": {"fieldPath": _annotation("requested")}}]
+                    },
+                },
             ],
         },
     }
@@ -247,6 +254,7 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             *({"name": name, "value": value} for name, value in told.items()),
             _from_pod("POD_NAME", "metadata.name"),
             _from_pod("NODE_NAME", "spec.nodeName"),
+            _from_pod("LIFETIME_SECONDS", _annotation("lifetime")),
             _from_limits("CORES", "limits.cpu", "1"),
             _from_limits("MEMORY_MIB", "limits.memory", "1Mi"),
         ],
@@ -267,11 +275,13 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108  the container's own
             # The whole directory: a single file of it would never be renewed in a running pod.
             {"name": "credentials", "mountPath": "/etc/atlas-sites/credentials", "readOnly": True},
+            {"name": "pod", "mountPath": "/etc/atlas-sites/pod", "readOnly": True},
             _mount_of_software(),
         ],
+        # Ready is a startd that has had a real payload. Each look is a program more on the node.
         "readinessProbe": {
             "exec": {"command": [f"{PROGRAMS}/ready"]},
-            "periodSeconds": 3,
+            "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
@@ -294,6 +304,10 @@ def _container(args: StartdsArgs, name: str, program: str) -> dict[str, Any]:
 
 def _mount_of_software() -> dict[str, Any]:
     return {"name": "cvmfs", "mountPath": "/cvmfs", "readOnly": True, "mountPropagation": "HostToContainer"}
+
+
+def _annotation(name: str) -> str:
+    return f"metadata.annotations['{GROUP}/{name}']"
 
 
 def _from_pod(name: str, path: str) -> dict[str, Any]:

@@ -8,11 +8,15 @@ SCRATCH = Path("/scratch")
 CREDENTIALS = SCRATCH / "credentials"
 LOGS = SCRATCH / "log"
 JOBS = SCRATCH / "jobs"
+EXECUTE = SCRATCH / "execute"
 READY = SCRATCH / "ready"
+
+# What the pod's annotations ask of it; the kubelet renews it in a running pod.
+REQUESTED = Path("/etc/atlas-sites/pod/requested")
 
 # Payloads run as the same user, so that this keeps out nobody but other users of the node.
 PRIVATE = 0o700
-DIRECTORIES = (CREDENTIALS, LOGS, JOBS, SCRATCH / "run", SCRATCH / "spool", SCRATCH / "execute")
+DIRECTORIES = (CREDENTIALS, LOGS, JOBS, SCRATCH / "run", SCRATCH / "spool", EXECUTE)
 
 
 def make() -> None:

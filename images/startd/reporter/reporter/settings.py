@@ -30,7 +30,8 @@ class Settings:
         cores: to offer.
         memory_mib, disk_mib: the pod's limits; a little less is offered.
         noclaim_seconds: without a claim, until it leaves.
-        drain_seconds: for payloads to end once it is asked to stop.
+        drain_seconds: for payloads to end once it is asked to stop; they are told 30 s before.
+        lifetime_seconds: until it takes no more jobs; none: no end.
         keepalive_seconds: between signs of life on idle connections.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     disk_mib: int
     noclaim_seconds: int
     drain_seconds: int
+    lifetime_seconds: int | None
     keepalive_seconds: int
 
     @classmethod
@@ -68,6 +70,8 @@ class Settings:
             disk_mib=number(environment, "DISK_MIB"),
             noclaim_seconds=number(environment, "NOCLAIM_SECONDS"),
             drain_seconds=number(environment, "DRAIN_SECONDS"),
+            # From an annotation of the pod: empty if it has none.
+            lifetime_seconds=number(environment, "LIFETIME_SECONDS") if environment.get("LIFETIME_SECONDS") else None,
             keepalive_seconds=number(environment, "KEEPALIVE_SECONDS"),
         )
         for variable, given, overhead in (
@@ -101,7 +105,6 @@ class Settings:
             "CORES": str(self.cores),
             "OFFERED_MEMORY_MIB": str(self.memory_mib - OVERHEAD_MIB),
             "OFFERED_DISK_KIB": str((self.disk_mib - OVERHEAD_DISK_MIB) * 1024),
-            "DRAIN_SECONDS": str(self.drain_seconds),
             "KEEPALIVE_SECONDS": str(self.keepalive_seconds),
             "AUTHENTICATION_METHODS": ", ".join(methods),
             "TOKENS": str(credentials / "tokens"),

@@ -84,6 +84,10 @@ class Slots:
         """How long at least one job ran."""
         return self._busy_seconds + (now - self._busy_since if self._running else 0.0)
 
+    def longest_seconds(self, now: float) -> float:
+        """How long the job has run that has run longest of those that do; 0 if none runs."""
+        return max((now - began for began in self._running.values()), default=0.0)
+
     def unfinished_seconds(self, now: float) -> float:
         """How long the jobs that run have run, together."""
         return sum(now - began for began in self._running.values())
