@@ -122,21 +122,28 @@ def warnings(kubeconfig: Path, site: str) -> list[str]:
 
 
 def wait_for_startd(kubeconfig: Path, *, seconds: float, site: str = "dev") -> None:
-    """Waits until a startd of the site is Ready, which it is once the pool knows it, or until one has been.
+    """Waits until the pool knows a startd of the site, or has known one.
+
+    A startd that is Ready has had a payload, for which a pool without jobs would be waited for in vain.
 
     Raises:
         Refusal: none is after so long; the reason that the controller gives is in the sentence.
     """
     deadline = time.monotonic() + seconds
     while True:
-        pods = _json(kubeconfig, "get", "pods", f"--namespace={site}", "--selector=vacuum.atlas-sites.io/set")
-        if any(_ready(pod) for pod in (pods or {}).get("items", [])) or _had_startds(kubeconfig, site):
+        if _in_pool(kubeconfig, site) or _had_startds(kubeconfig, site):
             return
         if time.monotonic() > deadline:
             seen = gather(kubeconfig, site)
             why = (seen.startdset or {}).get("message") or "its controller says nothing"
             raise Refusal(f"site {site}: no startd joined the pool in {seconds:.0f} s ({why}); see `make status`")
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _in_pool(kubeconfig: Path, site: str) -> bool:
+    """Whether the collector shows a startd of the site now."""
+    asked = ("condor_status", "-startd", "-constraint", f'SiteName == "{site}"', "-limit", "1", "-autoformat", "Name")
+    return bool((_say(kubeconfig, "exec", "--namespace=pool", "deployment/cm", "--", *asked) or "").strip())
 
 
 def _had_startds(kubeconfig: Path, site: str) -> bool:

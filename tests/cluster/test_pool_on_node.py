@@ -205,9 +205,14 @@ def joined(
     ]
     site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     try:
-        pods = [f"pod/{name}" for name in METHODS]
-        site.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", *pods, f"--timeout={WAIT_SECONDS:.0f}s")
-        yield {str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"}
+        machines: dict[str, dict[str, Any]] = {}
+
+        def all_there() -> str:
+            machines.update({str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"})
+            return "all" if METHODS.keys() <= machines.keys() else ""
+
+        eventually(all_there, "the pool knows the startds")
+        yield machines
     finally:
         site.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
 

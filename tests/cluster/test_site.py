@@ -68,8 +68,8 @@ def startdset(site: Cluster) -> dict[str, Any]:
     return found
 
 
-def ready_startd(site: Cluster) -> str:
-    """The name of a startd that the pool knows, waited for."""
+def running_startd(site: Cluster) -> str:
+    """The name of a startd whose container runs, waited for."""
     names: list[str] = []
 
     def there() -> bool:
@@ -78,12 +78,12 @@ def ready_startd(site: Cluster) -> str:
             pod["metadata"]["name"]
             for pod in pods["items"]
             if "deletionTimestamp" not in pod["metadata"]
-            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+            and any("running" in each["state"] for each in pod["status"].get("containerStatuses", ()))
         ]
         return bool(names)
 
     site.kubectl("annotate", "startdset", "startds", "-n", SITE, "--overwrite", "vacuum.atlas-sites.io/retry-now=yes")
-    eventually(there, "a startd is Ready", BACK_OFF_SECONDS)
+    eventually(there, "a startd runs", BACK_OFF_SECONDS)
     return names[0]
 
 
@@ -91,7 +91,7 @@ def in_startd(site: Cluster, *command: str) -> str:
     """What a command in a startd prints, on both streams; of another startd if the first one ended meanwhile."""
     said = ""
     for _ in range(5):
-        said = site.kubectl("exec", "-n", SITE, ready_startd(site), "-c", "startd", "--", *command, check=False)
+        said = site.kubectl("exec", "-n", SITE, running_startd(site), "-c", "startd", "--", *command, check=False)
         if not any(gone in said for gone in ("container not found", "NotFound", "completed pod")):
             break
     return said
