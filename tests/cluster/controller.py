@@ -100,7 +100,7 @@ class Site:
             "template": {
                 "spec": {
                     "restartPolicy": "Never",
-                    "terminationGracePeriodSeconds": 1,
+                    "terminationGracePeriodSeconds": 5,
                     "containers": [
                         {
                             "name": "startd",
