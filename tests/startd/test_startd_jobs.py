@@ -127,21 +127,3 @@ def test_an_output_that_is_no_file_is_not_read(tmp_path: Path) -> None:
     assert jobs.tail(tmp_path / "link") == ""
     assert jobs.tail(tmp_path) == ""
     assert jobs.tail(tmp_path / "nowhere") == ""
-
-
-@pytest.mark.parametrize(
-    ("output", "received"),
-    [
-        ("…| INFO | received job: 6001 (sleep until the job has finished)\n", True),
-        ("asking for a job\n", False),
-        ("File not found: /tmp/x/pandaIDs.out, no payload\n", False),
-        (None, False),
-    ],
-)
-def test_a_pilot_that_runs_tells_that_it_has_a_payload(tmp_path: Path, output: str | None, *, received: bool) -> None:
-    (tmp_path / "dir_1").mkdir()
-    (sandbox := tmp_path / "dir_2").mkdir()
-    if output is not None:
-        (sandbox / jobs.OUTPUT).write_text(output)
-    os.mkfifo(tmp_path / "dir_1" / jobs.OUTPUT)  # whoever opened it would wait for ever
-    assert jobs.received(tmp_path) is received

@@ -43,9 +43,9 @@ ARGS = StartdsArgs(
     repositories=("software.example",),
     proxy=GIVEN["http_proxy"],
     size=StartdSize(cores=1, requested_cores=0.5, memory_mib=1024, disk_mib=2048),
-    times=StartdTimes(start=300, no_claim=600, drain=3600, keepalive=180),
+    times=StartdTimes(start=300, no_claim=600, drain=3600, lifetime=7200, keepalive=180),
     limits=StartdLimits(pods=1, cores=1, memory_mib=1024),
-    pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=60, backoff_cap=60),
+    pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=60, backoff_cap=60, update="OnFinish"),
 )
 
 
