@@ -14,6 +14,8 @@ from services.vacuum.model import Bound, Spec
 # 4 cores hold 40 startds of a tenth, though 4 // 0.1 is 39: no real amounts are so near to each other.
 ROUNDING = 1e-9
 GIB = 2**30
+# Bounds, by the beginnings of their names.
+QUOTA, RANGE, NODES, COST = "quota", "limit range", "nodes", "cost"
 
 
 def bounds(cluster: Cluster, demand: Demand, spec: Spec, *, have: int) -> tuple[Bound, ...]:
@@ -31,21 +33,23 @@ def bounds(cluster: Cluster, demand: Demand, spec: Spec, *, have: int) -> tuple[
     return tuple(found)
 
 
-def alone(cluster: Cluster, demand: Demand, startds: Iterable[tuple[Demand, int]]) -> int | None:
+def alone(
+    found: Iterable[Bound], quotas: Known[Sequence[Quota]], demand: Demand, startds: Sequence[tuple[Demand, int]]
+) -> int | None:
     """How many startds the site could hold of a set if there were no other; None if nobody knows.
 
     Args:
-        cluster: what is known of it.
+        found: the bounds on the set.
+        quotas: what is known of them.
         demand: of one startd of the set.
         startds: of each set of the namespace what one of its startds demands, and how many there are: what quotas say
             is used is theirs too, and would be free.
     """
-    sets = list(startds)
-    quotas = cluster.quotas
+    room = [bound for bound in found if not bound.name.startswith((QUOTA, COST))]
     if quotas.value is not None:
-        quotas = replace(quotas, value=[_without(quota, sets) for quota in quotas.value])
-    found = [*_quotas(quotas, demand, 0), *_ranges(cluster.ranges, demand), _room(cluster, demand)]
-    return min((bound.startds for bound in found if bound.startds is not None), default=None)
+        quotas = replace(quotas, value=[_without(quota, startds) for quota in quotas.value])
+    room += _quotas(quotas, demand, 0)
+    return min((bound.startds for bound in room if bound.startds is not None), default=None)
 
 
 def holds(amounts: Amounts, demand: Demand) -> int:
@@ -77,7 +81,7 @@ def _fit(amount: float, each: float) -> int:
 
 def _quotas(quotas: Known[Sequence[Quota]], demand: Demand, have: int) -> Iterable[Bound]:
     if quotas.value is None:
-        yield Bound(name="quota", startds=None, because=f"quotas are unknown: {quotas.why}")
+        yield Bound(name=QUOTA, startds=None, because=f"quotas are unknown: {quotas.why}")
         return
     for quota in quotas.value:
         rooms = [
@@ -89,7 +93,7 @@ def _quotas(quotas: Known[Sequence[Quota]], demand: Demand, have: int) -> Iterab
             room, key = min(rooms)
             used = f"{_shown(key, quota.used.get(key, 0.0))} of {_shown(key, quota.hard[key])} {key} are used"
             yield Bound(
-                name=f"quota {quota.name}",
+                name=f"{QUOTA} {quota.name}",
                 startds=max(0, have + room),
                 because=used + _age(quotas),
                 stale=quotas.stale,
@@ -122,11 +126,10 @@ def _in_scope(scope: Json, demand: Demand) -> bool:
             return False  # about claims of volumes, or affinity across namespaces
 
 
-def _without(quota: Quota, startds: Iterable[tuple[Demand, int]]) -> Quota:
+def _without(quota: Quota, startds: Sequence[tuple[Demand, int]]) -> Quota:
     """The quota as if there were no startds."""
-    sets = list(startds)
     used = {
-        key: max(0.0, amount - sum(number * _counted(quota, key, demand) for demand, number in sets))
+        key: max(0.0, amount - sum(number * _counted(quota, key, demand) for demand, number in startds))
         for key, amount in quota.used.items()
     }
     return replace(quota, used=used)
@@ -134,13 +137,13 @@ def _without(quota: Quota, startds: Iterable[tuple[Demand, int]]) -> Quota:
 
 def _ranges(ranges: Known[Sequence[Range]], demand: Demand) -> Iterable[Bound]:
     if ranges.value is None:
-        yield Bound(name="limit range", startds=None, because=f"limit ranges are unknown: {ranges.why}")
+        yield Bound(name=RANGE, startds=None, because=f"limit ranges are unknown: {ranges.why}")
         return
     for name in dict.fromkeys(each.name for each in ranges.value):
         sentences = [words for each in ranges.value if each.name == name for words in _excesses(each, demand)]
         if sentences:
             because = "; ".join(sentences) + _age(ranges)
-            yield Bound(name=f"limit range {name}", startds=0, because=because, stale=ranges.stale)
+            yield Bound(name=f"{RANGE} {name}", startds=0, because=because, stale=ranges.stale)
 
 
 def _excesses(each: Range, demand: Demand) -> Iterable[str]:
@@ -167,17 +170,17 @@ def _room(cluster: Cluster, demand: Demand) -> Bound:
     """What the nodes hold that are there, and those that an autoscaler may add."""
     nodes, pools = cluster.nodes, cluster.pools
     if nodes.value is None:
-        return Bound(name="nodes", startds=None, because=f"the nodes are unknown: {nodes.why}")
+        return Bound(name=NODES, startds=None, because=f"the nodes are unknown: {nodes.why}")
     usable = [node for node in nodes.value if open_to(node, demand)]
     now = sum(holds(node.holds, demand) for node in usable)
     here = f"{len(usable)} of {len(nodes.value)} nodes hold {now}"
     if pools.value is None:
         because = f"{here}, what an autoscaler may add is unknown: {pools.why}"
-        return Bound(name="nodes", startds=None, because=because)
+        return Bound(name=NODES, startds=None, because=because)
     more = sum(_growth(pool, nodes.value, demand) for pool in pools.value)
     stale = nodes.stale or pools.stale
     added = f", nodes that may be added {more}" if pools.value else ""
-    return Bound(name="nodes", startds=now + more, because=here + added + _age(nodes), stale=stale)
+    return Bound(name=NODES, startds=now + more, because=here + added + _age(nodes), stale=stale)
 
 
 def _growth(pool: NodePool, nodes: Sequence[Node], demand: Demand) -> int:
@@ -195,7 +198,7 @@ def _money(pools: Known[Sequence[NodePool]], demand: Demand, per_hour: float) ->
 
     def bound(startds: int | None, because: str) -> Bound:
         words = f"limits.costPerHour {per_hour:g}, {because}" + _age(pools)
-        return Bound(name="cost", startds=startds, because=words, stale=startds is not None and pools.stale)
+        return Bound(name=COST, startds=startds, because=words, stale=startds is not None and pools.stale)
 
     if not pools.value:
         return bound(None, f"but prices are unknown: {pools.why or 'the stack names no node pools'}")

@@ -167,11 +167,12 @@ class Controller:
         for name, startdset in sets.items():
             snapshot = snapshot_of(startdset, pods.get(name, ()), actor=self._actor, fresh=self.fresh)
             demand, nodes = demands[name], cluster.nodes.value
+            found = bounds(cluster, demand, snapshot.spec, have=have[name])
             looks.append(
                 replace(
                     snapshot,
-                    bounds=bounds(cluster, demand, snapshot.spec, have=have[name]),
-                    alone=alone(cluster, demand, startds),
+                    bounds=found,
+                    alone=alone(found, cluster.quotas, demand, startds),
                     nodes=None if nodes is None else sum(open_to(node, demand) for node in nodes),
                 )
             )

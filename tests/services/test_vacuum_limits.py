@@ -185,21 +185,26 @@ def test_a_quota_counts_the_pods_in_its_scope(
     assert [bound.startds for name, bound in found(cluster, demand=demand).items() if name == "quota q"] == [3] * counts
 
 
+def alone_on(cluster: Cluster, demand: Demand, startds: Sequence[tuple[Demand, int]]) -> int | None:
+    rich = replace(SPEC, cost_per_hour=0.01)  # what a set may spend says nothing of the site
+    return alone(bounds(cluster, demand, rich, have=startds[0][1] if startds else 0), cluster.quotas, demand, startds)
+
+
 def test_alone_a_set_would_have_what_no_other_pod_than_startds_takes_of_a_quota() -> None:
     small = replace(DEMAND, limits={"cpu": 1.0})
     quota = Quota(name="q", hard={"limits.cpu": 100.0}, used={"limits.cpu": 40.0})  # 8 and 12 are startds', 20 squids'
     many = [replace(NODE, name=f"n{number}") for number in range(25)]
     cluster = replace(NOTHING, nodes=Known(value=many), quotas=Known(value=[quota]))
     startds = [(DEMAND, 2), (small, 12)]
-    assert alone(cluster, DEMAND, startds) == 20
-    assert alone(cluster, small, startds) == 80
-    assert alone(NOTHING, DEMAND, startds) == 4
+    assert alone_on(cluster, DEMAND, startds) == 20
+    assert alone_on(cluster, small, startds) == 80
+    assert alone_on(NOTHING, DEMAND, startds) == 4
 
 
 def test_alone_is_what_is_known_and_unknown_only_if_nothing_is() -> None:
     quota = Quota(name="q", hard={"limits.cpu": 100.0}, used={})
-    assert alone(Cluster(quotas=Known(value=[quota])), DEMAND, []) == 25
-    assert alone(Cluster(), DEMAND, []) is None
+    assert alone_on(Cluster(quotas=Known(value=[quota])), DEMAND, []) == 25
+    assert alone_on(Cluster(), DEMAND, []) is None
 
 
 def test_a_template_above_a_limit_range_can_have_no_startd_and_is_told_why() -> None:
