@@ -22,6 +22,7 @@ ALLOWED = {
     "int_type": WHOLE,
     "int_from_float": WHOLE,
     "float_type": "a number",
+    "greater_than": "more than {gt:g}",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",

@@ -94,8 +94,12 @@ def _private_key(value: SecretStr) -> SecretStr:
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = rf"{_LABEL}(\.{_LABEL})*"
+_LABEL_VALUE = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+_LABEL_KEY = rf"({_HOST}/)?[A-Za-z0-9]([A-Za-z0-9._-]{{0,61}}[A-Za-z0-9])?"
 _CERTIFICATE = r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
 
+LabelKey = Annotated[str, _like(_LABEL_KEY, "the key of a Kubernetes label or taint")]
+LabelValue = Annotated[str, _like(_LABEL_VALUE, "the value of a Kubernetes label or taint")]
 SiteName = Annotated[str, _allowed(naming.is_site_name, naming.SITE_NAME_ALLOWED)]
 ObjectName = Annotated[str, _like(_HOST, "the name of a Kubernetes object")]
 AtlasSite = Annotated[str, _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, '_', '.' and '-', at most 64")]
@@ -248,15 +252,26 @@ class Startds(_Closed):
     backoff: Backoff = Backoff()
 
 
+class Taint(_Closed):
+    """What keeps pods off a node that do not tolerate it."""
+
+    key: LabelKey
+    value: LabelValue = ""
+    effect: Literal["NoSchedule", "NoExecute"]
+
+
 class NodePool(_Closed):
     """Nodes of one shape, of which an autoscaler may make more: how the vacuum controller knows what it may ask for."""
 
     name: ObjectName
-    selector: Annotated[dict[str, str], Field(min_length=1)]
+    selector: Annotated[dict[LabelKey, LabelValue], Field(min_length=1)]
     max: Annotated[int, Field(ge=0, le=100_000)]
     cores: Annotated[float, Field(gt=0, le=1024)]
     memory_mib: Annotated[int, Field(ge=256)]
     disk_mib: Annotated[int, Field(ge=1024)]
+    # The kubelet's default.
+    pods: Annotated[int, Field(ge=1, le=1000)] = 110
+    taints: tuple[Taint, ...] = ()
     price_per_hour: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -421,12 +436,25 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
             "leave it out with mode host, where the node's own client decides"
         )
     yield from _startd_contradictions(site.startds)
+    yield from _pool_contradictions(site.pools or ())
     unpriced = [pool.name for pool in site.pools or () if pool.price_per_hour is None]
     if site.startds.limits.cost_per_hour is not None and (unpriced or not site.pools):
         what = f"pool {unpriced[0]} has no pricePerHour" if unpriced else "the site names no pools"
         yield (
             f"startds.limits.costPerHour needs to know what a startd costs, and {what}: give it, or leave the limit out"
         )
+
+
+def _pool_contradictions(pools: Sequence[NodePool]) -> Iterator[str]:
+    for index, pool in enumerate(pools):
+        for other in pools[:index]:
+            if pool.name == other.name:
+                yield f"pools[{index}].name is {pool.name!r} again: each node pool needs a name of its own"
+            elif pool.selector == other.selector:
+                yield (
+                    f"pools[{index}].selector is that of pool {other.name} too: "
+                    "give labels that tell the nodes of one from those of the other"
+                )
 
 
 def _startd_contradictions(startds: Startds) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pulumi
 import settings
 from components.cluster import kubeconfig
 from components.cluster.existing import ExistingCluster, ExistingClusterArgs
-from components.cluster.pools import NodePool
+from components.cluster.pools import NodePool, Taint
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
@@ -134,6 +134,8 @@ def _pool(pool: settings.NodePool) -> NodePool:
         cores=pool.cores,
         memory_mib=pool.memory_mib,
         disk_mib=pool.disk_mib,
+        pods=pool.pods,
+        taints=[Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in pool.taints],
         price_per_hour=pool.price_per_hour,
     )
 

@@ -1,8 +1,17 @@
 """Node pools: what the vacuum controller is told of the nodes that an autoscaler may add."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taint:
+    """What keeps pods off a node that do not tolerate it."""
+
+    key: str
+    value: str
+    effect: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +21,10 @@ class NodePool:
     Attributes:
         name: of the pool.
         selector: labels that tell its nodes.
+        taints: of its nodes.
         most: nodes that there may be.
         cores, memory_mib, disk_mib: that pods may request of one node, which is less than the machine has.
+        pods: that one node takes.
         price_per_hour: of one node, in the currency of the site's budget; None if nobody says.
     """
 
@@ -23,6 +34,8 @@ class NodePool:
     cores: float
     memory_mib: int
     disk_mib: int
+    pods: int
+    taints: Sequence[Taint] = ()
     price_per_hour: float | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -35,5 +48,7 @@ class NodePool:
             "cores": self.cores,
             "memoryMib": self.memory_mib,
             "diskMib": self.disk_mib,
+            "pods": self.pods,
+            "taints": [asdict(taint) for taint in self.taints],
             **price,
         }

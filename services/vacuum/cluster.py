@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -61,9 +62,10 @@ class NodePool:
     """Nodes of one shape that an autoscaler adds, as the stack wrote it.
 
     Attributes:
-        selector: labels that tell its nodes.
+        selector: labels that tell its nodes; they may bear others.
         maximum: of nodes.
         holds: of one node, in cores, bytes and pods.
+        taints: of its nodes.
         price: of one node for an hour; None if the stack does not say.
     """
 
@@ -71,6 +73,7 @@ class NodePool:
     selector: Mapping[str, str]
     maximum: int
     holds: Amounts
+    taints: tuple[Taint, ...] = ()
     price: float | None = None
 
     def has(self, node: Node) -> bool:
@@ -80,20 +83,33 @@ class NodePool:
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """A ResourceQuota of the namespace, by the names of its own that may begin with `requests.` or `limits.`."""
+    """A ResourceQuota of the namespace.
+
+    Attributes:
+        hard, used: by names that may begin with `requests.` or `limits.`.
+        scopes: requirements that the pods which it counts meet, as in its scopeSelector.
+    """
 
     name: str
     hard: Amounts
     used: Amounts
+    scopes: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A LimitRange's largest container or pod."""
+    """What a LimitRange allows of one kind.
+
+    Attributes:
+        kind: Container or Pod.
+        most: its limits.
+        ratio: the most that a limit may be, in parts of the request.
+    """
 
     name: str
     kind: str
-    most: Amounts
+    most: Amounts = field(default_factory=dict)
+    ratio: Amounts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,37 +129,58 @@ class Demand:
     Attributes:
         requests, limits: of all its containers together.
         largest: limit of one container.
+        steepest: limit of one container, in parts of its request.
         selector: labels that its node must have.
         alternatives: node affinity that is required: terms, one of which must hold, each a list of requirements.
         tolerations: as in the pod's spec.
+        priority: the name of its priority class, if the template has one.
+        deadline: it has a time after which Kubernetes ends it.
     """
 
     requests: Amounts = field(default_factory=dict)
     limits: Amounts = field(default_factory=dict)
     largest: Amounts = field(default_factory=dict)
+    steepest: Amounts = field(default_factory=dict)
     selector: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[Json, ...] = ()
     tolerations: tuple[Json, ...] = ()
+    priority: str | None = None
+    deadline: bool = False
+
+    @property
+    def best_effort(self) -> bool:
+        """Whether it asks for nothing that a node would keep for it."""
+        return not any(self.requests.get(name) for name in ("cpu", "memory"))
 
 
 def demand_of(pod_spec: Json) -> Demand:
-    """Of a pod template's spec."""
-    boxes = [box.get("resources", {}) for box in pod_spec.get("containers", ())]
-    first = [box.get("resources", {}) for box in pod_spec.get("initContainers", ())]
-    limits = [_amounts(box.get("limits", {})) for box in boxes]
-    requests = [_amounts({**box.get("limits", {}), **box.get("requests", {})}) for box in boxes]
-    before = [_amounts({**box.get("limits", {}), **box.get("requests", {})}) for box in first]
-    affinity = pod_spec.get("affinity", {}).get("nodeAffinity", {})
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    """Of a pod template's spec. What is malformed in it counts as not asked for: the API server will say what is."""
+    beside, first = ([_box(each) for each in some(pod_spec, key)] for key in ("containers", "initContainers"))
+    boxes = [*beside, *first]
+    required = one(one(one(pod_spec, "affinity"), "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution")
     return Demand(
-        # Init containers run one after the other, before the others.
-        requests={**_largest([_sum(requests), *before]), "pods": 1},
-        limits=_largest([_sum(limits), *(_amounts(box.get("limits", {})) for box in first)]),
-        largest=_largest([*limits, *(_amounts(box.get("limits", {})) for box in first)]),
-        selector=pod_spec.get("nodeSelector", {}),
-        alternatives=tuple(required.get("nodeSelectorTerms", ())),
-        tolerations=tuple(pod_spec.get("tolerations", ())),
+        requests={**_together([b.requests for b in beside], [(b.requests, b.stays) for b in first]), "pods": 1},
+        limits=_together([b.limits for b in beside], [(b.limits, b.stays) for b in first]),
+        largest=_largest(box.limits for box in boxes),
+        steepest=_largest(_ratios(box.limits, box.requests) for box in boxes),
+        selector=one(pod_spec, "nodeSelector"),
+        alternatives=some(required, "nodeSelectorTerms"),
+        tolerations=some(pod_spec, "tolerations"),
+        priority=pod_spec.get("priorityClassName") or None,
+        deadline="activeDeadlineSeconds" in pod_spec,
     )
+
+
+def one(raw: Json, key: str) -> Json:
+    """What should be an object; empty if it is none."""
+    found = raw.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def some(raw: Json, key: str) -> tuple[Json, ...]:
+    """The objects in what should be a list of them."""
+    found = raw.get(key)
+    return tuple(each for each in found if isinstance(each, Mapping)) if isinstance(found, list) else ()
 
 
 def node_of(raw: Json) -> Node:
@@ -153,58 +190,123 @@ def node_of(raw: Json) -> Node:
     return Node(
         name=meta["name"],
         labels=meta.get("labels", {}),
-        taints=tuple(
-            Taint(key=each["key"], value=each.get("value", ""), effect=each["effect"])
-            for each in spec.get("taints", ())
-            if each["effect"] in {"NoSchedule", "NoExecute"}
-        ),
+        taints=_taints(spec.get("taints", ())),
         holds=_amounts(status.get("allocatable", {})),
         usable=ready and not spec.get("unschedulable", False),
     )
 
 
-def quota_of(raw: Json) -> Quota | None:
-    """A quota, if it is about startds: they have requests, no deadline and the template's own priority."""
+def quota_of(raw: Json) -> Quota:
+    """A quota, trimmed."""
     spec, status = raw.get("spec", {}), raw.get("status", {})
-    if {"BestEffort", "Terminating"} & set(spec.get("scopes", ())) or spec.get("scopeSelector"):
-        return None
+    selected = spec.get("scopeSelector", {}).get("matchExpressions", ())
     return Quota(
         name=raw["metadata"]["name"],
         hard={key: float(quantity(amount)) for key, amount in status.get("hard", {}).items()},
         used={key: float(quantity(amount)) for key, amount in status.get("used", {}).items()},
+        scopes=(*({"scopeName": name, "operator": "Exists"} for name in spec.get("scopes", ())), *selected),
     )
 
 
 def ranges_of(raw: Json) -> tuple[Range, ...]:
-    """The largest container and pod that a LimitRange allows."""
+    """What a LimitRange says of containers and pods."""
     return tuple(
-        Range(name=raw["metadata"]["name"], kind=each["type"], most=_amounts(each["max"]))
-        for each in raw.get("spec", {}).get("limits", ())
-        if each.get("type") in {"Container", "Pod"} and each.get("max")
-    )
-
-
-def pools_of(entries: Iterable[Json]) -> tuple[NodePool, ...]:
-    """The node pools of components/cluster/pools.py, as they stand in the ConfigMap node-pools."""
-    return tuple(
-        NodePool(
-            name=entry["name"],
-            selector=entry["selector"],
-            maximum=entry["max"],
-            holds={
-                "cpu": entry["cores"],
-                "memory": entry["memoryMib"] * 2**20,
-                "ephemeral-storage": entry["diskMib"] * 2**20,
-                "pods": math.inf,
-            },
-            price=entry.get("pricePerHour"),
+        Range(
+            name=raw["metadata"]["name"],
+            kind=each["type"],
+            most=_amounts(each.get("max", {})),
+            ratio=_amounts(each.get("maxLimitRequestRatio", {})),
         )
-        for entry in entries
+        for each in raw.get("spec", {}).get("limits", ())
+        if each.get("type") in {"Container", "Pod"}
     )
+
+
+def pools_of(entries: Sequence[Json]) -> tuple[NodePool, ...]:
+    """The node pools of components/cluster/pools.py, as they stand in the ConfigMap node-pools.
+
+    Raises:
+        ValueError: an entry is not what it should be; with its name or number and what is wrong.
+    """
+    if not isinstance(entries, list):
+        raise ValueError("it is not a list")  # noqa: TRY004  for the caller what is in a file has no types
+    return tuple(_pool(number, entry) for number, entry in enumerate(entries))
+
+
+def _pool(number: int, entry: Json) -> NodePool:
+    try:
+        pool = NodePool(
+            name=str(entry["name"]),
+            selector=dict(entry["selector"]),
+            maximum=int(entry["max"]),
+            holds={
+                "cpu": float(entry["cores"]),
+                "memory": float(entry["memoryMib"]) * 2**20,
+                "ephemeral-storage": float(entry["diskMib"]) * 2**20,
+                "pods": float(entry["pods"]),
+            },
+            taints=_taints(entry.get("taints", ())),
+            price=None if entry.get("pricePerHour") is None else float(entry["pricePerHour"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"pool {number} cannot be read ({type(error).__name__}: {error})") from error
+    if not pool.selector:
+        raise ValueError(f"pool {pool.name} has no selector")
+    if not all(0 <= number < math.inf for number in (pool.maximum, *pool.holds.values(), pool.price or 0)):
+        raise ValueError(f"pool {pool.name} has a number that is negative or without end")
+    return pool
+
+
+def _taints(raw: Iterable[Json]) -> tuple[Taint, ...]:
+    """Those that keep pods off; the scheduler only prefers other nodes to those that PreferNoSchedule is on."""
+    return tuple(
+        Taint(key=each["key"], value=each.get("value", ""), effect=each["effect"])
+        for each in raw
+        if each["effect"] in {"NoSchedule", "NoExecute"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Box:
+    """What one container asks for; an init container that stays runs beside the others to the end."""
+
+    requests: Amounts
+    limits: Amounts
+    stays: bool
+
+
+def _box(container: Json) -> _Box:
+    resources = one(container, "resources")
+    limits, requests = one(resources, "limits"), one(resources, "requests")
+    return _Box(
+        requests=_amounts({**limits, **requests}),
+        limits=_amounts(limits),
+        stays=container.get("restartPolicy") == "Always",
+    )
+
+
+def _together(beside: Iterable[Amounts], first: Iterable[tuple[Amounts, bool]]) -> dict[str, float]:
+    """The most that a pod takes at once: init containers run one after the other, then the others side by side."""
+    staying: list[Amounts] = []
+    peaks: list[Amounts] = []
+    for amounts, stays in first:
+        if stays:
+            staying.append(amounts)
+        peaks.append(_sum([*staying, *([] if stays else [amounts])]))
+    return _largest([*peaks, _sum([*staying, *beside])])
+
+
+def _ratios(limits: Amounts, requests: Amounts) -> dict[str, float]:
+    return {name: limit / requests[name] for name, limit in limits.items() if requests.get(name)}
 
 
 def _amounts(raw: Json) -> dict[str, float]:
-    return {name: float(quantity(raw[name])) for name in RESOURCES if name in raw}
+    amounts = {}
+    for name in RESOURCES:
+        if name in raw:
+            with suppress(ValueError):
+                amounts[name] = float(quantity(raw[name]))
+    return amounts
 
 
 def _sum(amounts: Iterable[Amounts]) -> dict[str, float]:

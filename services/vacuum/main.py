@@ -137,9 +137,7 @@ class Controller:
             pods.setdefault(owner, []).append(pod)
         sets = dict(self._sets.objects)
         cluster = self._survey.cluster
-        looks = [
-            self._look(cluster, startdset, pods.get(name, []), now=self._clock()) for name, startdset in sets.items()
-        ]
+        looks = self._looks(cluster, sets, pods)
         uses = node_uses(cluster, [pod for some in pods.values() for pod in some])
         for (name, startdset), snapshot in zip(sets.items(), shared(looks, uses, self._clock()), strict=True):
             pods.pop(name, None)
@@ -159,14 +157,26 @@ class Controller:
         self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
         return min(wakes)
 
-    def _look(self, cluster: Cluster, startdset: Json, pods: Sequence[Pod], *, now: float) -> Snapshot:
-        snapshot = snapshot_of(startdset, pods, actor=self._actor, fresh=self.fresh)
-        demand = demand_of(startdset["spec"]["template"]["spec"])
-        found = bounds(cluster, demand, snapshot.spec, have=sum(not ended(pod, now) for pod in pods))
-        usable = (
-            None if cluster.nodes.value is None else [each for each in cluster.nodes.value if open_to(each, demand)]
-        )
-        return replace(snapshot, bounds=found, alone=alone(found), nodes=None if usable is None else len(usable))
+    def _looks(self, cluster: Cluster, sets: Mapping[str, Json], pods: Mapping[str, Sequence[Pod]]) -> list[Snapshot]:
+        """One look at all sets, with what limits each."""
+        now = self._clock()
+        demands = {name: demand_of(startdset["spec"]["template"]["spec"]) for name, startdset in sets.items()}
+        have = {name: sum(not ended(pod, now) for pod in pods.get(name, ())) for name in sets}
+        startds = [(demands[name], have[name]) for name in sets]
+        looks = []
+        for name, startdset in sets.items():
+            snapshot = snapshot_of(startdset, pods.get(name, ()), actor=self._actor, fresh=self.fresh)
+            demand, nodes = demands[name], cluster.nodes.value
+            found = bounds(cluster, demand, snapshot.spec, have=have[name])
+            looks.append(
+                replace(
+                    snapshot,
+                    bounds=found,
+                    alone=alone(found, cluster.quotas, demand, startds),
+                    nodes=None if nodes is None else sum(open_to(node, demand) for node in nodes),
+                )
+            )
+        return looks
 
     async def _decide(self, startdset: Json, snapshot: Snapshot) -> float | None:
         now = self._clock()

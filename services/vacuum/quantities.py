@@ -12,8 +12,12 @@ _SUFFIXES = {
 
 
 def quantity(text: str | int) -> Decimal:
-    """The number that a Kubernetes quantity stands for, as in 500m or 2Gi."""
-    parts = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
-    if parts is None or parts[2] not in _SUFFIXES:
+    """The number that a Kubernetes quantity stands for, as in 500m or 2Gi.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?([a-zA-Z]*)", str(text))
+    if parts is None or parts[3] not in _SUFFIXES:
         raise ValueError(f"{text!r} is not a quantity")
-    return Decimal(parts[1]) * _SUFFIXES[parts[2]]
+    return Decimal(parts[1] + (parts[2] or "")) * _SUFFIXES[parts[3]]

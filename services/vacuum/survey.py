@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from services.kube import Api
+from services.kube import Api, DeniedError
 from services.vacuum.cluster import Cluster, Known, Node, NodePool, Quota, Range, node_of, pools_of, quota_of, ranges_of
 from services.vacuum.watch import Cache
 
@@ -23,7 +23,7 @@ class Survey:
     def __init__(self, api: Api, changed: asyncio.Event, pools: Path = POOLS) -> None:
         spaced = f"/api/v1/namespaces/{api.namespace}"
         self._nodes: Cache[Node] = Cache(api, "/api/v1/nodes", node_of, changed)
-        self._quotas: Cache[Quota | None] = Cache(api, f"{spaced}/resourcequotas", quota_of, changed)
+        self._quotas: Cache[Quota] = Cache(api, f"{spaced}/resourcequotas", quota_of, changed)
         self._ranges: Cache[tuple[Range, ...]] = Cache(api, f"{spaced}/limitranges", ranges_of, changed)
         self._pools = pools
 
@@ -38,7 +38,7 @@ class Survey:
         """All facts, as of now."""
         return Cluster(
             nodes=_known(self._nodes, list),
-            quotas=_known(self._quotas, lambda kept: [each for each in kept if each is not None]),
+            quotas=_known(self._quotas, list),
             ranges=_known(self._ranges, lambda kept: [each for several in kept for each in several]),
             pools=self._read_pools(),
         )
@@ -48,12 +48,24 @@ class Survey:
             return Known(value=pools_of(json.loads(self._pools.read_text())))
         except FileNotFoundError:
             return Known(why="the stack does not say (pools of the site)")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return Known(why=f"{self._pools} cannot be used ({type(error).__name__}: {error})")
+        except (OSError, ValueError) as error:
+            return Known(why=f"the ConfigMap node-pools cannot be used: {error}")
 
 
 def _known(cache: Cache[Kept], some: Callable[[list[Kept]], list[Value]]) -> Known[list[Value]]:
+    why = _failure(cache)
     if not cache.loaded:
-        return Known(why=cache.failure or "they have not been read yet")
-    stale = not cache.fresh
-    return Known(value=some(list(cache.objects.values())), stale=stale, why=cache.failure if stale else "")
+        return Known(why=why or "they have not been read yet")
+    if cache.fresh:
+        return Known(value=some(list(cache.objects.values())))
+    return Known(
+        value=some(list(cache.objects.values())),
+        stale=True,
+        why=why or "the API server has not spoken of them for long",
+    )
+
+
+def _failure(cache: Cache[Kept]) -> str:
+    if isinstance(cache.failure, DeniedError):
+        return f"{cache.failure.message}; let the controller's role list and watch them"
+    return str(cache.failure or "")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
-from services.kube import Api, ApiError, GoneError, Json
+from services.kube import Api, ApiError, DeniedError, GoneError, Json
 
 Kept = TypeVar("Kept")
 
@@ -15,6 +15,8 @@ Kept = TypeVar("Kept")
 STALE_SECONDS = 120.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+# What may not be read will not be allowed by asking often.
+LONGEST_DENIED_PAUSE_SECONDS = 300.0
 
 
 class Cache(Generic[Kept]):
@@ -23,7 +25,7 @@ class Cache(Generic[Kept]):
     Attributes:
         objects: as the API server told us last.
         loaded: they have been read at least once.
-        failure: why they were not read the last time it was tried; empty if they were.
+        failure: why they were not read the last time it was tried; None if they were.
     """
 
     def __init__(
@@ -38,7 +40,8 @@ class Cache(Generic[Kept]):
     ) -> None:
         self.objects: dict[str, Kept] = {}
         self.loaded = False
-        self.failure = ""
+        self.failure: ApiError | None = None
+        self._pause = FIRST_PAUSE_SECONDS
         self._versions: dict[str, int] = {}
         self._api = api
         self._path = path
@@ -60,21 +63,22 @@ class Cache(Generic[Kept]):
 
     async def run(self) -> None:
         """Follows the objects for ever."""
-        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 version = await self.refresh()
-                pause = FIRST_PAUSE_SECONDS
                 while True:
                     version = await self._follow(version)
             except GoneError:
                 continue
             except ApiError as error:
                 self._contact = None
-                self.failure = str(error)
+                self.failure = error
                 self._changed.set()
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  spreads clients, guards nothing
-                pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+                denied = isinstance(error, DeniedError)
+                longest = LONGEST_DENIED_PAUSE_SECONDS if denied else LONGEST_PAUSE_SECONDS
+                self._pause = min(longest, self._pause)
+                await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311  spreads clients, guards nothing
+                self._pause *= 2
 
     def put(self, raw: Json) -> bool:
         """Takes an object over, unless a newer one is here: the reply to our own write may overtake the watch.
@@ -101,13 +105,14 @@ class Cache(Generic[Kept]):
         for item in items:
             self.put(item)
         self._contact = self._clock()
-        self.loaded, self.failure = True, ""
+        self.loaded, self.failure = True, None
         self._changed.set()
         return version
 
     async def _follow(self, version: str) -> str:
         async with aclosing(self._api.watch(self._path, version, selector=self._selector)) as events:
             async for kind, raw in events:
+                self._pause = FIRST_PAUSE_SECONDS
                 version = raw["metadata"]["resourceVersion"]
                 self._contact = self._clock()
                 if kind == "DELETED":

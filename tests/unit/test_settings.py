@@ -104,6 +104,16 @@ TOO_OFTEN = (
 )
 INDEX = "is 1024: the index of a cache of 51200 MiB takes 700 MiB, so allow at least 2800, or lower cacheMib"
 NO_MAKER = "this version cannot make clusters: make one and give its kubeconfig and context"
+POOL = {
+    "name": "jobs",
+    "selector": {"pool": "jobs"},
+    "max": 20,
+    "cores": 15.8,
+    "memoryMib": 60000,
+    "diskMib": 400000,
+    "pricePerHour": 0.7,
+}
+NO_PRICE = "startds.limits.costPerHour needs to know what a startd costs, and"
 WRONG_KEYS = [
     ("sqiud", {}, "is not a key: did you mean squid"),
     ("startds.limits.memory", 1, "is not a key: did you mean memoryMib"),
@@ -182,6 +192,63 @@ def test_a_wrong_entry_of_a_list_is_one_sentence(path: str, entry: str, words: s
 @pytest.mark.parametrize(("path", "value", "words"), IN_BLOCKS)
 def test_a_mistake_inside_a_block_is_one_sentence(path: str, value: object, words: str) -> None:
     assert told(with_change(path, value)) == [f"sites[0].{path}.{words}."]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": 3}, "size is not a key: the keys here are name, selector, max, cores, memoryMib, diskMib, pods"),
+        ({"max": "20"}, "max is '20'; allowed: a whole number"),
+        ({"cores": 0}, "cores is 0; allowed: more than 0"),
+        ({"memoryMib": 60.5}, "memoryMib is 60.5; allowed: a whole number of MiB"),
+        ({"pods": 0}, "pods is 0; allowed: at least 1"),
+        ({"pricePerHour": 0}, "pricePerHour is 0; allowed: more than 0"),
+        ({"selector": {}}, "selector is a block of keys; allowed: at least 1 entry"),
+        ({"selector": {"pool": 1}}, "selector.pool is 1; allowed: text"),
+        ({"selector": {"pool": "a b"}}, "selector.pool is 'a b'; allowed: the value of a Kubernetes label or taint"),
+        (
+            {"taints": [{"key": "k", "effect": "Never"}]},
+            "taints[0].effect is 'Never'; allowed: 'NoSchedule' or 'NoExecute'",
+        ),
+    ],
+)
+def test_a_mistake_in_a_node_pool_is_one_sentence(change: dict[str, object], words: str) -> None:
+    (sentence,) = told({**SITE, "pools": [{**POOL, **change}]})
+    assert sentence.startswith(f"sites[0].pools[0].{words}")
+
+
+def test_a_node_pool_without_what_its_nodes_have_is_told() -> None:
+    pool = {key: value for key, value in POOL.items() if key != "memoryMib"}
+    assert told({**SITE, "pools": [pool]}) == ["sites[0].pools[0].memoryMib is missing: give it in MiB."]
+
+
+def test_a_node_is_of_one_pool() -> None:
+    assert told({**SITE, "pools": [POOL, {**POOL, "name": "spot", "selector": {"pool": "spot"}}]}) == []
+    assert told({**SITE, "pools": [POOL, POOL]}) == [
+        "sites[0].pools[1].name is 'jobs' again: each node pool needs a name of its own."
+    ]
+    (sentence,) = told({**SITE, "pools": [POOL, {**POOL, "name": "spot"}]})
+    assert sentence == (
+        "sites[0].pools[1].selector is that of pool jobs too: "
+        "give labels that tell the nodes of one from those of the other."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pools", "words"),
+    [
+        (..., f"{NO_PRICE} the site names no pools: give it, or leave the limit out"),
+        ([], f"{NO_PRICE} the site names no pools: give it, or leave the limit out"),
+        (
+            [{**POOL, "pricePerHour": None}],
+            f"{NO_PRICE} pool jobs has no pricePerHour: give it, or leave the limit out",
+        ),
+    ],
+)
+def test_a_limit_of_money_needs_prices(pools: object, words: str) -> None:
+    site = with_change("startds.limits.costPerHour", 12.5)
+    assert told({**site, "pools": [POOL]}) == []
+    assert told(with_change("pools", pools, {**site, "pools": []})) == [f"sites[0].{words}."]
 
 
 @pytest.mark.parametrize(("key", "most"), [("cores", 100), ("memoryMib", 204800)])
