@@ -15,7 +15,7 @@ from tests.cluster.stage import LIFETIME, REQUESTED, Job, Json, Stage, Startds, 
 pytestmark = pytest.mark.cluster
 
 # Longer than the kubelet takes to show a pod's annotation to its startd.
-LONG = "sleep 80"
+LONG = "sleep 75"
 NODE = "atlas-local"
 AT_ONCE = 8
 
@@ -216,7 +216,7 @@ def test_kubectl_drain_waits_for_the_job_and_the_set_goes_on_when_the_node_is_ba
 ) -> None:
     wait(stories.values())  # they need the node
     startds = stage.startds("node", pods=1)
-    job = startds.submit("sleep 60; echo whole")
+    job = startds.submit("sleep 40; echo whole")
     job.runs()
     others = f"--pod-selector=vacuum.atlas-sites.io/set={startds.name}"
     try:

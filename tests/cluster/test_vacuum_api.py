@@ -340,3 +340,17 @@ def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(place: 
     eventually(lambda: place.status()["state"] == "BackingOff", "it backs off again")
     assert "vacuum.atlas-sites.io/retry-now" not in place.get("startdset", "startds")["metadata"].get("annotations", {})
     place.delete()
+
+
+def test_a_set_whose_controller_is_gone_for_good_goes_as_the_runbook_says(place: Site) -> None:
+    place.start()
+    place.apply(place.spec(STAYS))
+    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    place.stop(signal.SIGKILL)
+    place.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, "--wait=false")
+    assert "deletionTimestamp" in place.get("startdset", "startds")["metadata"]
+    text = (CHECKOUT / "docs/runbooks/remove-a-startdset.md").read_text()
+    for command in text.split("```")[1].strip().replace("SITE", NAMESPACE).splitlines():
+        environment = {**os.environ, "KUBECONFIG": str(place.cluster.kubeconfig)}
+        subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=60, check=True)
+    eventually(lambda: place.get("startdsets")["items"] == [] and place.pods() == [], "nothing of the set is left")
