@@ -26,6 +26,7 @@ class ServiceArgs:
         image: of the services.
         name: of the service: its package below services/, its Deployment, its Service and its account.
         strategy: how a new version takes over.
+        replicas: of which all but one only wait to take over.
         environment: what it is told, beside its own namespace.
         files: ConfigMaps to mount, by the directory in which their keys appear as files; they need not be there.
         cores: that the scheduler reserves, as a quantity.
@@ -38,6 +39,7 @@ class ServiceArgs:
     image: str
     name: str
     strategy: apps.DeploymentStrategyArgs
+    replicas: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     cores: str
@@ -80,7 +82,7 @@ def deployment(
         resource,
         metadata=metadata(args),
         spec=apps.DeploymentSpecArgs(
-            replicas=1,
+            replicas=args.replicas,
             selector=meta.LabelSelectorArgs(match_labels=selector(args.site, args.name)),
             strategy=args.strategy,
             template=core.PodTemplateSpecArgs(
@@ -90,6 +92,7 @@ def deployment(
                     enable_service_links=False,
                     priority_class_name=args.priority,
                     security_context=pods.running_as(pods.SERVICE_UID),
+                    topology_spread_constraints=_apart(args) if args.replicas > 1 else None,
                     termination_grace_period_seconds=30,
                     containers=[_container(args)],
                     volumes=[
@@ -111,6 +114,18 @@ def deployment(
 def metadata(args: ServiceArgs) -> meta.ObjectMetaArgs:
     """Of all that bears the name of the service."""
     return meta.ObjectMetaArgs(name=args.name, namespace=args.namespace, labels=labels(args.site, args.name))
+
+
+def _apart(args: ServiceArgs) -> list[core.TopologySpreadConstraintArgs]:
+    """On nodes of their own, where there are so many."""
+    return [
+        core.TopologySpreadConstraintArgs(
+            max_skew=1,
+            topology_key="kubernetes.io/hostname",
+            when_unsatisfiable="ScheduleAnyway",
+            label_selector=meta.LabelSelectorArgs(match_labels=selector(args.site, args.name)),
+        )
+    ]
 
 
 def _container(args: ServiceArgs) -> core.ContainerArgs:

@@ -63,8 +63,9 @@ class Vacuum(pulumi.ComponentResource):
             priority=args.priority,
             image=args.image,
             name=NAME,
-            # Two at once would each obey the limits, not both together.
-            strategy=apps.DeploymentStrategyArgs(type="Recreate"),
+            # By its Lease only one acts; the other takes over within seconds, as does a new version.
+            strategy=apps.DeploymentStrategyArgs(type="RollingUpdate"),
+            replicas=2,
             files={POOLS_DIRECTORY: POOLS},
             cores="50m",
             memory="256Mi",
@@ -106,6 +107,11 @@ def rules() -> list[rbac.PolicyRuleArgs]:
         rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
         rbac.PolicyRuleArgs(api_groups=[GROUP], resources=["startdsets"], verbs=["list", "watch", "patch"]),
         rbac.PolicyRuleArgs(api_groups=[""], resources=["resourcequotas", "limitranges"], verbs=["list", "watch"]),
+        # Who leads. Names cannot be given for what is yet to be made.
+        rbac.PolicyRuleArgs(api_groups=["coordination.k8s.io"], resources=["leases"], verbs=["create"]),
+        rbac.PolicyRuleArgs(
+            api_groups=["coordination.k8s.io"], resources=["leases"], resource_names=[NAME], verbs=["get", "update"]
+        ),
         # The second is asked for where an owner may only be named by who could delete it (OpenShift).
         rbac.PolicyRuleArgs(
             api_groups=[GROUP], resources=["startdsets/status", "startdsets/finalizers"], verbs=["update"]

@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from services.rate import Limiter, Rate
+
 Json = dict[str, Any]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -170,6 +172,8 @@ class Api:
     Every call ends: by an answer, or by an `ApiError` after a bounded number of attempts. Only answers that mean "not
     now" (429 and 5xx) and silence are tried again, Retry-After obeyed. A create may therefore have been carried out
     although it is reported as `AlreadyExistsError`, a write with a resourceVersion although as `ConflictError`.
+
+    With a `rate`, writes wait for their turn, and all of them for as long as an overloaded server asks for.
     """
 
     def __init__(
@@ -178,11 +182,13 @@ class Api:
         *,
         call_seconds: float = CALL_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
+        rate: Rate | None = None,
         observe: Callable[[str, str], None] = lambda _verb, _code: None,
     ) -> None:
         self.namespace = access.namespace
         self._silence = httpx.Timeout(call_seconds, read=silence_seconds)
         self._observe = observe
+        self._limiter = Limiter(rate) if rate else None
         self._client = httpx.AsyncClient(
             base_url=access.server,
             verify=access.tls,
@@ -271,6 +277,8 @@ class Api:
         while True:
             attempt += 1
             pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311  spreads clients, guards nothing
+            if self._limiter and verb != "GET":
+                await self._limiter.wait()
             try:
                 response = await self._client.request(
                     verb,
@@ -289,6 +297,8 @@ class Api:
                     return answer
                 failure = error_of(response.status_code, answer)
                 pause = _retry_after(response.headers.get("Retry-After")) or pause
+                if self._limiter and response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                    self._limiter.pause(pause)
             if not isinstance(failure, UnreachableError) or attempt == ATTEMPTS:
                 raise failure
             await asyncio.sleep(pause)

@@ -13,3 +13,8 @@ def seconds(timestamp: str | None) -> float | None:
 def timestamp(time: float) -> str:
     """The RFC 3339 timestamp of POSIX seconds, to the second."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def precise(time: float) -> str:
+    """The same to the microsecond, as Leases have it."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

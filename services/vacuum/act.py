@@ -44,15 +44,22 @@ DENIED_FIRST_SECONDS = 5.0
 DENIED_LONGEST_SECONDS = 300.0
 
 
+class DeposedError(Exception):
+    """We do not lead any more: whatever was decided is left to the one who does."""
+
+
 class Actor:
     """The writing side.
 
     It remembers only what saves calls: which names it has made a moment ago, and how long a refusal is to be obeyed.
     """
 
-    def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, api: Api, clock: Callable[[], float] = time.time, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._api = api
         self._clock = clock
+        self._leads = leads
         self._made: dict[str, float] = {}
         self._denials: dict[str, tuple[Denial, float, str]] = {}
 
@@ -66,7 +73,9 @@ class Actor:
 
         Raises:
             ConflictError: the set has changed since it was read; what was decided on it must not be done.
+            DeposedError: another one leads, or may.
         """
+        self._check()
         meta = startdset["metadata"]
         body = {**startdset, "status": status_json(status, startdset.get("status", {}), self._clock())}
         return await self._api.update(f"{sets_path(meta['namespace'], meta['name'])}/status", body)
@@ -86,6 +95,7 @@ class Actor:
 
         async def one(action: Action) -> None:
             async with gate:
+                self._check()
                 await self._do(startdset, namespace, action)
 
         failures = [
@@ -95,6 +105,7 @@ class Actor:
         ]
         size = 1
         while creates and not failures:
+            self._check()
             batch, creates = creates[:size], creates[size:]
             size = min(2 * size, AT_ONCE)
             results = await asyncio.gather(
@@ -103,6 +114,10 @@ class Actor:
             failures += [result for result in results if isinstance(result, BaseException)]
         if failures:
             raise failures[0]
+
+    def _check(self) -> None:
+        if not self._leads():
+            raise DeposedError
 
     async def announce(self, startdset: Json, status: Status) -> None:
         """Writes an Event about a new state."""

@@ -9,7 +9,7 @@ from services.vacuum.quantities import quantity
 
 # A part of a Kubernetes object, as it is read.
 Json = Mapping[str, Any]
-Value = TypeVar("Value", covariant=True)
+Value_co = TypeVar("Value_co", covariant=True)
 
 # What is counted, by the names that Kubernetes gives it.
 RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
@@ -17,7 +17,7 @@ Amounts = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known(Generic[Value]):
+class Known(Generic[Value_co]):
     """A fact that may be missing or old.
 
     Attributes:
@@ -26,7 +26,7 @@ class Known(Generic[Value]):
         why: it is missing or stale.
     """
 
-    value: Value | None = None
+    value: Value_co | None = None
     stale: bool = False
     why: str = ""
 

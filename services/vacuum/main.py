@@ -4,18 +4,22 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
+import socket
 import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from services.health import serve
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
+from services.lease import SECONDS, Lease
 from services.process import log, until_told
-from services.vacuum.act import Actor
+from services.rate import Rate
+from services.vacuum.act import Actor, DeposedError
 from services.vacuum.cluster import Cluster, demand_of
 from services.vacuum.decide import decide, own_bounds
 from services.vacuum.evidence import ended
@@ -29,6 +33,10 @@ from services.vacuum.survey import Survey
 from services.vacuum.watch import Cache
 
 PORT = 8080
+LEASE = "vacuum"
+LEASE_CALL_SHARE = 0.2
+# As client-go's own controllers have it: a managed API server serves many.
+WRITES_PER_SECOND = 20.0
 # At most two turns, so at most two writes of a status, a second.
 TURN_SECONDS = 0.5
 # Even if nothing is heard: to notice that nothing is heard.
@@ -63,10 +71,13 @@ def seed_of(uid: str) -> int:
 class Controller:
     """The StartdSets of one namespace."""
 
-    def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, api: Api, clock: Callable[[], float] = time.time, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._api = api
         self._clock = clock
-        self._actor = Actor(api, clock)
+        self._leads = leads
+        self._actor = Actor(api, clock, leads)
         self._changed = asyncio.Event()
         self._sets: Cache[Json] = Cache(api, sets_path(api.namespace), lambda raw: raw, self._changed)
         self._pods: Cache[tuple[str, Pod]] = Cache(
@@ -74,7 +85,7 @@ class Controller:
         )
         self._survey = Survey(api, self._changed)
         self._turned = time.monotonic()
-        self.metrics = Metrics(lambda: max(self._sets.staleness, self._pods.staleness))
+        self.metrics = Metrics(staleness=lambda: max(self._sets.staleness, self._pods.staleness), leads=leads)
 
     @property
     def fresh(self) -> bool:
@@ -85,6 +96,10 @@ class Controller:
     def turning(self) -> bool:
         """Whether the loop makes progress."""
         return time.monotonic() - self._turned < STUCK_SECONDS
+
+    def look_again(self) -> None:
+        """Something has changed that no watch tells."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Turns for ever."""
@@ -112,8 +127,11 @@ class Controller:
         await self._pods.refresh()
 
     async def turn(self) -> float:
-        """Decides on every set and acts; when to do so again at the latest."""
+        """Decides on every set and acts, if we lead; when to do so again at the latest."""
         wakes = [self._clock() + IDLE_SECONDS]
+        self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
+        if not self._leads():
+            return min(wakes)
         pods: dict[str, list[Pod]] = {}
         for owner, pod in self._pods.objects.values():
             pods.setdefault(owner, []).append(pod)
@@ -130,11 +148,13 @@ class Controller:
                 wakes += [wake] if wake is not None else []
             except ConflictError:
                 wakes.append(self._clock())  # somebody was faster; the watch will show what he did
+            except DeposedError:
+                return min(wakes)
             except NotFoundError:
                 self._sets.objects.pop(name, None)
             except ApiError as error:
                 log(event="refused", set=name, status=error.status, message=str(error))
-        if self.fresh:
+        if self.fresh and self._leads():
             await self._release_orphans(pods)
         self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
         return min(wakes)
@@ -201,18 +221,30 @@ def _labelled_pod(raw: Json) -> tuple[str, Pod]:
     return raw["metadata"]["labels"][SET_LABEL], pod_of(raw)
 
 
-async def _control(access: Access, port: int) -> None:
+async def _control(access: Access, port: int, lease_seconds: float, rate: Rate) -> None:
     """Runs until it is told to stop; stopping touches no startd."""
-    api = Api(access, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
-    controller = Controller(api)
+    api = Api(access, rate=rate, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
+    # A connection of its own, and less patience: a renewal must not wait behind the writes of a large wave.
+    lease_api = Api(access, call_seconds=LEASE_CALL_SHARE * lease_seconds)
+    me = f"{socket.gethostname()}-{secrets.token_hex(4)}"  # a container that was restarted has its pod's name again
+    controller = Controller(api, leads=lambda: lease.held)
+    lease = Lease(lease_api, LEASE, me, seconds=lease_seconds, changed=controller.look_again)
     registry = controller.metrics.registry
     server = serve(port, registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh)
     try:
-        await until_told(controller.run())
+        await until_told(_side_by_side(controller.run(), lease.run()))
     finally:
+        await lease.release()
+        await lease_api.close()
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         await api.close()
+
+
+async def _side_by_side(*loops: Coroutine[object, object, None]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for loop in loops:
+            tasks.create_task(loop)
 
 
 async def _decisions(access: Access) -> Mapping[str, Decision]:
@@ -258,6 +290,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="services.vacuum", description="Keeps startds running while there is work.")
     parser.add_argument("--kubeconfig", type=Path, help="outside a cluster: the file that says how to reach it")
     parser.add_argument("--namespace", default=os.environ.get("NAMESPACE"), help="of the StartdSets; ours by default")
+    parser.add_argument(
+        "--lease-seconds",
+        type=float,
+        default=SECONDS,
+        help=f"after so long without a sign of life another replica takes over; default {SECONDS:g}",
+    )
+    parser.add_argument(
+        "--writes-per-second",
+        type=float,
+        default=WRITES_PER_SECOND,
+        help=f"to the API server, after a burst of twice as many; default {WRITES_PER_SECOND:g}",
+    )
     commands = parser.add_subparsers(dest="command")
     explaining = commands.add_parser("explain", help="why a set has so many startds and not more")
     explaining.add_argument("set", nargs="?", help="its name; all sets of the namespace without")
@@ -269,4 +313,5 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command == "explain":
         sys.stdout.write(_explain(access, arguments.set, as_json=arguments.json) + "\n")
     else:
-        asyncio.run(_control(access, int(os.environ.get("PORT", PORT))))
+        rate = Rate(per_second=arguments.writes_per_second, burst=max(1, round(2 * arguments.writes_per_second)))
+        asyncio.run(_control(access, int(os.environ.get("PORT", PORT)), arguments.lease_seconds, rate))

@@ -17,11 +17,13 @@ class Metrics:
     Attributes:
         statuses: by the name of the set.
         staleness: seconds since the watches heard anything.
+        leads: whether this replica is the one that acts.
     """
 
-    def __init__(self, staleness: Callable[[], float]) -> None:
+    def __init__(self, *, staleness: Callable[[], float], leads: Callable[[], bool]) -> None:
         self.statuses: Mapping[str, Status] = {}
         self.staleness = staleness
+        self.leads = leads
         self.registry = CollectorRegistry()
         self.turns = Histogram("vacuum_turn_seconds", "Time that one turn of the loop took", registry=self.registry)
         self.requests = Counter(
@@ -94,6 +96,8 @@ class Metrics:
             gauges["vacuum_window"].add_metric([name], status.window)
             gauges["vacuum_backoff_level"].add_metric([name], status.level)
             gauges["vacuum_next_probe_timestamp_seconds"].add_metric([name], status.until or 0)
+        leader = GaugeMetricFamily("vacuum_leader", "1 for the replica that acts")
+        leader.add_metric([], float(self.leads()))
         stale = GaugeMetricFamily("vacuum_watch_staleness_seconds", "Since the API server said anything")
         stale.add_metric([], self.staleness())
-        return [startds, outcomes, held, busy, lost, bounds, circuit, stale, *gauges.values()]
+        return [startds, outcomes, held, busy, lost, bounds, circuit, leader, stale, *gauges.values()]

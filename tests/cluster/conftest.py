@@ -1,9 +1,11 @@
 """The real thing: a Kubernetes node on this machine, and on it the dev site, brought up as a new user would."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 
 from local.paths import CHECKOUT
 from local.target import Target
+from tests.cluster import toolbox
+from tests.cluster.controller import CRD, CRD_NAME, NAMESPACE, RULES, Site
 
 UP_SECONDS = 3600  # cold: everything is downloaded and built
 KUBECTL_SECONDS = 120
@@ -111,3 +115,73 @@ def site(interrupted_ups: list[Interrupted]) -> Cluster:
 def node(site: Cluster) -> Cluster:
     """The node alone; tests that need no more than it make their own namespaces."""
     return site
+
+
+@pytest.fixture(scope="module")
+def crd(node: Cluster) -> Iterator[None]:
+    """The CRD: a site's, or else ours for the time being."""
+    there = "NotFound" not in node.kubectl("get", "crd", CRD_NAME, check=False)
+    if not there:
+        node.kubectl("apply", "-f", str(CRD))
+    node.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=60s")
+    yield
+    if not there:
+        node.kubectl("delete", "crd", CRD_NAME, "--timeout=60s")
+
+
+@pytest.fixture(scope="module")
+def image(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return toolbox.bring_in(tmp_path_factory.mktemp("toolbox"))
+
+
+@pytest.fixture
+def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]:
+    """A namespace with an account that may do what the controller of a site may, and no more."""
+    node.kubectl("create", "namespace", NAMESPACE)
+    node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=60s")
+    rights = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vacuum"}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "vacuum"},
+            "rules": RULES,
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "vacuum"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "vacuum"},
+            "subjects": [{"kind": "ServiceAccount", "name": "vacuum", "namespace": NAMESPACE}],
+        },
+    ]
+    everything = {"apiVersion": "v1", "kind": "List", "items": rights}
+    node.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(everything))
+    admin = json.loads(node.kubectl("config", "view", "--raw", "-o", "json", "--minify"))
+    context = {"cluster": admin["clusters"][0]["name"], "user": "vacuum", "namespace": NAMESPACE}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.touch(mode=0o600)
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "clusters": admin["clusters"],
+                "users": [
+                    {
+                        "name": "vacuum",
+                        "user": {"token": node.kubectl("create", "token", "vacuum", "-n", NAMESPACE).strip()},
+                    }
+                ],
+                "contexts": [{"name": "vacuum", "context": context}],
+                "current-context": "vacuum",
+            }
+        )
+    )
+    place = Site(cluster=node, image=image, kubeconfig=kubeconfig, log=tmp_path / "log")
+    yield place
+    place.stop(signal.SIGKILL)
+    for kind in ("pods", "startdsets"):  # a test that failed may have left what only the controller lets go
+        for item in place.get(kind)["items"]:
+            name = item["metadata"]["name"]
+            patch = '{"metadata":{"finalizers":null}}'
+            node.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch, check=False)
+    node.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")

@@ -1,202 +1,27 @@
-"""The controller as a process of this machine against the real API server, with the rights that a site gives it."""
+"""The controller against the real API server: what it refuses, what it does, what it leaves alone."""
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from components.vacuum import rules
 from local.paths import CHECKOUT
-from tests.cluster import toolbox
+from tests.cluster.controller import (
+    FINDS_NOTHING,
+    NAMESPACE,
+    STAYS,
+    WORKS,
+    Cluster,
+    Site,
+    eventually,
+)
 
 pytestmark = pytest.mark.cluster
-
-NAMESPACE = "t-vacuum-api"
-CRD = CHECKOUT / "components" / "startdset_crd.yaml"
-CRD_NAME = "startdsets.vacuum.atlas-sites.io"
-WAIT_SECONDS = 180.0
-RULES = [{"apiGroups": r.api_groups, "resources": r.resources, "verbs": r.verbs} for r in rules()]
-
-
-class Cluster(Protocol):
-    """What the fixture `node` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
-
-
-def eventually(condition: Callable[[], Any], what: str) -> None:
-    """Waits for what takes its time; the bound only keeps a failure from lasting for ever."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_SECONDS:.0f} s: {what}")
-        time.sleep(0.3)
-
-
-@dataclass
-class Site:
-    """A namespace, what is in it, and the controller for it."""
-
-    cluster: Cluster
-    image: str
-    kubeconfig: Path
-    log: Path
-    process: "subprocess.Popen[bytes] | None" = None
-    made: list[str] = field(default_factory=list)
-
-    def start(self) -> None:
-        with socket.socket() as free, self.log.open("ab") as log:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            free.close()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig],
-                cwd=CHECKOUT,
-                env={**os.environ, "PORT": str(port)},
-                stdout=log,
-                stderr=log,
-            )
-
-    def stop(self, how: signal.Signals) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(timeout=30)
-            self.process = None
-
-    def get(self, *words: str) -> Any:
-        return json.loads(self.cluster.kubectl("get", "-n", NAMESPACE, "-o", "json", *words))
-
-    def pods(self) -> list[dict[str, Any]]:
-        return list(self.get("pods")["items"])
-
-    def status(self) -> dict[str, Any]:
-        return dict(self.get("startdset", "startds").get("status", {}))
-
-    def spec(self, script: str, **more: Any) -> dict[str, Any]:
-        return {
-            "limits": {"pods": 3, "cores": 8, "memoryMib": 1024},
-            "window": {"initial": 3},
-            "backoff": {"baseSeconds": 3600, "capSeconds": 3600},
-            "fizzleSeconds": 3600,
-            "startSeconds": 120,
-            "drain": {"seconds": 5},
-            "template": {
-                "spec": {
-                    "restartPolicy": "Never",
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [
-                        {
-                            "name": "startd",
-                            "image": self.image,
-                            "imagePullPolicy": "Never",
-                            "command": ["/busybox", "sh", "-c", script],
-                            "resources": {
-                                "limits": {"cpu": "1", "memory": "32Mi"},
-                                "requests": {"cpu": "10m", "memory": "16Mi"},
-                            },
-                        }
-                    ],
-                }
-            },
-            **more,
-        }
-
-    def apply(self, spec: dict[str, Any]) -> None:
-        meta = {"name": "startds", "namespace": NAMESPACE}
-        body = {"apiVersion": "vacuum.atlas-sites.io/v1alpha1", "kind": "StartdSet", "metadata": meta, "spec": spec}
-        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-
-    def delete(self) -> None:
-        self.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, f"--timeout={WAIT_SECONDS:.0f}s")
-
-
-@pytest.fixture(scope="module")
-def crd(node: Cluster) -> Iterator[None]:
-    """The CRD: a site's, or else ours for the time being."""
-    there = "NotFound" not in node.kubectl("get", "crd", CRD_NAME, check=False)
-    if not there:
-        node.kubectl("apply", "-f", str(CRD))
-    node.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=60s")
-    yield
-    if not there:
-        node.kubectl("delete", "crd", CRD_NAME, "--timeout=60s")
-
-
-@pytest.fixture(scope="module")
-def image(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return toolbox.bring_in(tmp_path_factory.mktemp("toolbox"))
-
-
-@pytest.fixture
-def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]:
-    """A namespace with an account that may do what the controller of a site may, and no more."""
-    node.kubectl("create", "namespace", NAMESPACE)
-    node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=60s")
-    rights = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vacuum"}},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": {"name": "vacuum"},
-            "rules": RULES,
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": "vacuum"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "vacuum"},
-            "subjects": [{"kind": "ServiceAccount", "name": "vacuum", "namespace": NAMESPACE}],
-        },
-    ]
-    everything = {"apiVersion": "v1", "kind": "List", "items": rights}
-    node.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(everything))
-    admin = json.loads(node.kubectl("config", "view", "--raw", "-o", "json", "--minify"))
-    context = {"cluster": admin["clusters"][0]["name"], "user": "vacuum", "namespace": NAMESPACE}
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.touch(mode=0o600)
-    kubeconfig.write_text(
-        json.dumps(
-            {
-                "clusters": admin["clusters"],
-                "users": [
-                    {
-                        "name": "vacuum",
-                        "user": {"token": node.kubectl("create", "token", "vacuum", "-n", NAMESPACE).strip()},
-                    }
-                ],
-                "contexts": [{"name": "vacuum", "context": context}],
-                "current-context": "vacuum",
-            }
-        )
-    )
-    place = Site(cluster=node, image=image, kubeconfig=kubeconfig, log=tmp_path / "log")
-    yield place
-    place.stop(signal.SIGKILL)
-    for kind in ("pods", "startdsets"):  # a test that failed may have left what only the controller lets go
-        for item in place.get(kind)["items"]:
-            name = item["metadata"]["name"]
-            patch = '{"metadata":{"finalizers":null}}'
-            node.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch, check=False)
-    node.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
-
-
-STAYS = "trap 'exit 0' TERM; while :; do /busybox sleep 1; done"
-WORKS = (
-    """printf '200 worked\\n{"code":200,"reason":"Worked","jobsStarted":1}' > /dev/termination-log; /busybox sleep 1"""
-)
-FINDS_NOTHING = "printf '300 no work' > /dev/termination-log; exit 3"
 
 
 def test_kubectl_explains_the_spec(node: Cluster, crd: None) -> None:

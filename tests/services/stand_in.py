@@ -147,8 +147,10 @@ class StandInApi(Api):
         match verb:
             case "POST":
                 return self._server.create(path, body)
-            case "PUT":
+            case "PUT" if path.endswith("/status"):
                 return self._server.replace_status(path.removesuffix("/status"), body)
+            case "PUT":
+                return self._server.put(path, {**self._server.find(path, body["metadata"]), "spec": body["spec"]})
             case "PATCH":
                 return self._server.merge(path, body)
             case _:

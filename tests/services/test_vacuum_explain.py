@@ -80,12 +80,13 @@ def test_a_set_that_backs_off_says_until_when() -> None:
 
 
 def test_metrics_tell_what_the_statuses_hold_and_what_startds_took() -> None:
-    metrics = Metrics(lambda: 3.0)
+    metrics = Metrics(staleness=lambda: 3.0, leads=lambda: True)
     decision = decide(SNAPSHOT, NOW, 0)
     metrics.statuses = {"s": decision.status}
     metrics.observe(SNAPSHOT, decision)
     text = generate_latest(metrics.registry).decode()
     for line in (
+        "vacuum_leader 1.0",
         'vacuum_core_seconds_total{class="Worked",set="s"} 50.0',
         'vacuum_busy_core_seconds_total{set="s"} 30.0',
         'vacuum_bound_startds{bound="pods",set="s"} 7.0',

@@ -10,6 +10,8 @@ from reporter.jobs import End, Job
 
 pytestmark = pytest.mark.fast
 
+# What a pilot prints when it is given a payload.
+RECEIVED = "2026-11-25 18:00:00,123 | INFO     | received job: {} (sleep until the job has finished)"
 AD = """\
 ExitBySignal = false
 ExitCode = 0
@@ -38,6 +40,7 @@ Cmd = "/bin/sh"
             "File not found: /tmp/x/pandaIDs.out, no payload\n",
             Job(end=End.EXIT, exit_code=0, seconds=12.5, payloads=0),
         ),
+        ("evict", AD, f"{RECEIVED.format(6001)}\n", Job(end=End.EVICT, exit_code=None, seconds=12.5, payloads=1)),
     ],
 )
 def test_a_job_as_the_hook_is_told_of_it(end: str, ad: str, output: str, job: Job) -> None:
@@ -60,6 +63,38 @@ def test_each_job_is_told_once(tmp_path: Path) -> None:
         jobs.write(job, tmp_path)
     assert sorted(jobs.collect(tmp_path), key=lambda job: job.seconds) == written
     assert list(jobs.collect(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "payloads"),
+    [
+        ("", None),
+        ("hello", None),
+        ("did not get a job -- sleep 60 s and repeat", None),
+        (RECEIVED.format(6001), 1),
+        (f"{RECEIVED.format(6001)}\n{RECEIVED.format(6001)}\n{RECEIVED.format(6002)}", 2),
+        (f"{RECEIVED.format(6001)}\npandaids: 6001 6002", 2),
+        (f"{RECEIVED.format('none')}", None),
+    ],
+)
+def test_a_pilot_tells_of_its_payloads_while_it_runs_and_of_all_at_its_end(output: str, payloads: int | None) -> None:
+    assert jobs.payloads(output) == payloads
+
+
+def test_the_outputs_of_running_jobs_are_those_in_their_sandboxes(tmp_path: Path) -> None:
+    for sandbox in ("dir_1", "dir_22", "other"):
+        (tmp_path / sandbox).mkdir()
+        (tmp_path / sandbox / "_condor_stdout").write_text(sandbox)
+    (tmp_path / "dir_3").mkdir()
+    assert sorted(jobs.outputs(tmp_path)) == ["dir_1", "dir_22"]
+
+
+def test_jobs_are_told_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    for number in range(9):
+        jobs.write(Job(end=End.EXIT, exit_code=number, seconds=1), tmp_path)
+        (newest,) = (file for file in tmp_path.iterdir() if file.stat().st_mtime_ns > 10**12)
+        os.utime(newest, ns=(number, number))
+    assert [job.exit_code for job in jobs.collect(tmp_path)] == list(range(9))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +122,10 @@ def test_of_a_long_output_only_the_end_is_read(tmp_path: Path) -> None:
 
 def test_an_output_that_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
     assert jobs.tail(tmp_path / "pipe") == ""
+    assert jobs.tail(tmp_path / "link") == ""
+    assert jobs.tail(tmp_path) == ""
     assert jobs.tail(tmp_path / "nowhere") == ""
 
 

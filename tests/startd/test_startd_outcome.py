@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 from reporter.codes import Code
 from reporter.jobs import End, Job
+from reporter.leaving import Why
 from reporter.message import Message
-from reporter.outcome import PILOT, Evidence, outcome
+from reporter.outcome import FIZZLE_SECONDS, PILOT, Evidence, jobs_fail, outcome
 from reporter.pool import Refusal
 
 from services.vacuum import objects
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.fast
 
 # The pool knew it, nobody claimed it, it left: each case differs in what it is about.
 SEEN = Evidence(
-    asked=False, ended=0, known=True, refusal=None, claims=0, started=0, jobs=(), waited_seconds=600
+    why=None, ended=0, known=True, refusal=None, claims=0, started=0, jobs=(), waited_seconds=600
 )  # fmt: skip
 REFUSAL = Refusal(code=Code.BANNED, reason="NotAuthorized", sentence="no")
 
@@ -36,20 +37,16 @@ CASES = [
     ("claimed, and no job came", replace(SEEN, claims=2), 300, "NoJob"),
     ("worked", ran(job(0)), 200, "Worked"),
     ("one of many worked", ran(job(1), job(1), job(0)), 200, "Worked"),
-    ("it eats jobs", ran(job(1), job(1), job(1)), 500, "JobsFailed"),
-    ("it eats jobs now, whatever it did before", ran(job(0), job(1), job(1), job(1)), 500, "JobsFailed"),
-    ("an empty pilot among failures", ran(job(0), job(1), job(1), job(0, payloads=0), job(1)), 200, "Worked"),
-    (
-        "jobs that fail late, or for the grid's sake",
-        ran(job(0), *[job(1, seconds=900), job(80), job(1)]),
-        200,
-        "Worked",
-    ),
-    ("worked, then asked to stop", replace(ran(job(0)), asked=True), 200, "Worked"),
-    ("asked to stop before a job came", replace(SEEN, asked=True), 100, "Asked"),
-    ("asked to stop, the job was taken away", replace(ran(job(None, end=End.EVICT)), asked=True), 100, "Asked"),
-    ("asked to stop before the pool knew it", replace(SEEN, asked=True, known=False), 100, "Asked"),
-    ("asked to stop, and in the end killed", replace(SEEN, asked=True, ended=-9), 100, "Asked"),
+    ("worked, then asked to stop", replace(ran(job(0)), why=Why.STOPPED), 200, "Worked"),
+    ("worked, then asked to take no more", replace(ran(job(0)), why=Why.REQUESTED), 200, "Worked"),
+    ("worked to the end of its lifetime", replace(ran(job(0)), why=Why.LIFETIME), 200, "Worked"),
+    ("its lifetime was over before a job came", replace(SEEN, why=Why.LIFETIME), 100, "Asked"),
+    ("asked to take no more before a job came", replace(SEEN, why=Why.REQUESTED), 100, "Asked"),
+    ("found nobody that wants it", replace(SEEN, why=Why.UNWANTED), 300, "NeverClaimed"),
+    ("asked to stop before a job came", replace(SEEN, why=Why.STOPPED), 100, "Asked"),
+    ("asked to stop, the job was taken away", replace(ran(job(None, end=End.EVICT)), why=Why.STOPPED), 100, "Asked"),
+    ("asked to stop before the pool knew it", replace(SEEN, why=Why.STOPPED, known=False), 100, "Asked"),
+    ("asked to stop, and in the end killed", replace(SEEN, why=Why.STOPPED, ended=-9), 100, "Asked"),
     ("pilots without payload", ran(job(0, payloads=0), job(0, payloads=0)), 300, "EmptyPilots"),
     ("a pilot with payload among empty ones", ran(job(0, payloads=0), job(0, payloads=2)), 200, "Worked"),
     ("a pilot that says there is none", ran(job(82)), 300, "JobsFailed"),
@@ -58,6 +55,10 @@ CASES = [
     ("a pilot whose queue is off", ran(job(78)), 400, "JobsFailed"),
     ("a pilot that ran out of time", ran(job(81)), 100, "JobsFailed"),
     ("most failures decide", ran(job(80), job(64), job(80)), 600, "JobsFailed"),
+    ("its jobs failed in a row", replace(ran(job(1), job(1), job(1)), why=Why.JOBS_FAIL), 500, "JobsFailed"),
+    ("so they did after good ones", replace(ran(job(0), *[job(1)] * 3), why=Why.JOBS_FAIL), 500, "JobsFailed"),
+    ("so they did before a good one", replace(ran(*[job(1)] * 3, job(0)), why=Why.JOBS_FAIL), 500, "JobsFailed"),
+    ("in a row, for a queue that is off", replace(ran(*[job(78)] * 3), why=Why.JOBS_FAIL), 400, "JobsFailed"),
     ("an unknown failure at once", ran(job(1)), 500, "JobsFailed"),
     ("an unknown failure after hours", ran(job(1, seconds=9000)), 700, "JobsFailed"),
     ("refused by the pool", replace(SEEN, known=False, refusal=REFUSAL), 400, "NotAuthorized"),
@@ -124,3 +125,39 @@ def test_the_order_of_the_jobs_does_not_matter(jobs: tuple[Job, ...], order: obj
 @given(jobs=st.lists(jobs_of_any_kind).map(tuple))
 def test_it_worked_exactly_if_a_job_did_well(jobs: tuple[Job, ...]) -> None:
     assert (outcome(ran(*jobs)).code is Code.WORKED) == any(each.ok for each in jobs)
+
+
+BAD = job(1)
+
+
+@pytest.mark.parametrize(
+    ("what", "jobs", "leaves"),
+    [
+        ("none", [], False),
+        ("two that failed at once", [BAD, BAD], False),
+        ("three", [BAD, BAD, BAD], True),
+        ("three after a good one", [job(0), BAD, BAD, BAD], True),
+        ("a good one among them", [BAD, BAD, job(0), BAD], False),
+        ("an empty pilot among them", [BAD, BAD, job(0, payloads=0), BAD], False),
+        ("a pilot that says that there is none", [BAD, BAD, job(82), BAD], False),
+        ("a failure that took its time", [BAD, BAD, job(1, seconds=FIZZLE_SECONDS), BAD], False),
+        ("a job that was removed among them", [BAD, job(None, end=End.REMOVE), BAD, BAD], True),
+        ("jobs that were all taken away", [job(None, end=End.EVICT)] * 5, False),
+        ("pilots that lack their software", [job(64)] * 3, True),
+        ("pilots whose time was up", [job(81)] * 3, False),
+        ("a good one after them", [BAD, BAD, BAD, job(0)], False),
+    ],
+)
+def test_a_startd_leaves_that_goes_through_jobs_without_running_them(
+    what: str,
+    jobs: list[Job],
+    leaves: bool,  # noqa: FBT001  one of a table
+) -> None:
+    assert jobs_fail(tuple(jobs)) is leaves, what
+
+
+@given(jobs=st.lists(jobs_of_any_kind).map(tuple))
+def test_whatever_it_leaves_for_there_is_a_verdict(jobs: tuple[Job, ...]) -> None:
+    for why in (None, *Why):
+        if why is not Why.JOBS_FAIL or jobs_fail(jobs):
+            assert outcome(replace(ran(*jobs), why=why)).sentence

@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from reporter import places
 from reporter.fault import Fault
+from reporter.leaving import NOTICE_SECONDS
 from reporter.settings import OVERHEAD_DISK_MIB, OVERHEAD_MIB, Settings
-from reporter.supervisor import REQUESTED
 
 from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, template
 from local.paths import CHECKOUT
@@ -30,6 +31,22 @@ GIVEN = {
     "KEEPALIVE_SECONDS": "180",
 }
 METHODS = ("IDTOKENS", "SSL")
+ARGS = StartdsArgs(
+    site="dev",
+    namespace="dev",
+    image="startd",
+    atlas_site="DEV-LOCAL",
+    collector=GIVEN["COLLECTOR"],
+    trust_domain=GIVEN["TRUST_DOMAIN"],
+    credentials="proxy",
+    cvmfs_claim="cvmfs",
+    repositories=("software.example",),
+    proxy=GIVEN["http_proxy"],
+    size=StartdSize(cores=1, requested_cores=0.5, memory_mib=1024, disk_mib=2048),
+    times=StartdTimes(start=300, no_claim=600, drain=3600, keepalive=180),
+    limits=StartdLimits(pods=1, cores=1, memory_mib=1024),
+    pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=60, backoff_cap=60),
+)
 
 
 def environment() -> dict[str, str]:
@@ -42,34 +59,32 @@ def test_htcondor_is_told_all_that_its_configuration_asks_for_and_nothing_else_b
 
 
 def test_the_pod_template_gives_all_that_is_read() -> None:
-    args = StartdsArgs(
-        site="dev",
-        namespace="dev",
-        image="startd",
-        atlas_site="DEV-LOCAL",
-        collector=GIVEN["COLLECTOR"],
-        trust_domain=GIVEN["TRUST_DOMAIN"],
-        credentials="proxy",
-        cvmfs_claim="cvmfs",
-        repositories=("software.example",),
-        proxy=GIVEN["http_proxy"],
-        size=StartdSize(cores=1, requested_cores=0.5, memory_mib=1024, disk_mib=2048),
-        times=StartdTimes(start=300, no_claim=600, drain=3600, lifetime=7200, keepalive=180),
-        limits=StartdLimits(pods=1, cores=1, memory_mib=1024),
-        pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=60, backoff_cap=60, update="OnFinish"),
-    )
-    spec = template(args)["spec"]
-    (startd,) = spec["containers"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in startd["volumeMounts"]}
-    items = {
-        f"{mounts[volume['name']]}/{item['path']}"
-        for volume in spec["volumes"]
-        for item in volume.get("downwardAPI", {}).get("items", ())
-    }
-    assert items == {str(REQUESTED)}
+    (startd,) = template(ARGS)["spec"]["containers"]
     named = {entry["name"]: entry.get("value") for entry in startd["env"]}
     assert set(GIVEN) <= set(named)
     Settings.read({name: named[name] or value for name, value in GIVEN.items()})
+
+
+def test_the_pod_template_hands_on_what_the_pods_annotations_say() -> None:
+    pod = template(ARGS)["spec"]
+    (startd,) = pod["containers"]
+    (lifetime,) = (entry for entry in startd["env"] if entry["name"] == "LIFETIME_SECONDS")
+    assert lifetime["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.annotations['vacuum.atlas-sites.io/lifetime']"
+    (volume,) = (volume for volume in pod["volumes"] if "downwardAPI" in volume)
+    (item,) = volume["downwardAPI"]["items"]
+    (mount,) = (mount for mount in startd["volumeMounts"] if mount["name"] == volume["name"])
+    assert item["fieldRef"]["fieldPath"] == "metadata.annotations['vacuum.atlas-sites.io/requested']"
+    assert Path(mount["mountPath"]) / item["path"] == places.REQUESTED
+    assert mount["readOnly"]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [({}, None), ({"LIFETIME_SECONDS": ""}, None), ({"LIFETIME_SECONDS": "86400"}, 86400)]
+)
+def test_a_startd_whose_pod_names_no_lifetime_lives_as_long_as_it_has_work(
+    given: dict[str, str], seconds: int | None
+) -> None:
+    assert Settings.read({**GIVEN, **given}).lifetime_seconds == seconds
 
 
 def test_less_is_offered_than_the_pod_may_use() -> None:
@@ -80,13 +95,6 @@ def test_less_is_offered_than_the_pod_may_use() -> None:
 
 def test_credentials_are_offered_in_the_order_that_was_found() -> None:
     assert environment()["AUTHENTICATION_METHODS"] == "IDTOKENS, SSL"
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"), [({}, None), ({"LIFETIME_SECONDS": ""}, None), ({"LIFETIME_SECONDS": "9"}, 9)]
-)
-def test_a_pod_without_the_annotation_lives_without_end(said: dict[str, str], seconds: int | None) -> None:
-    assert Settings.read({**GIVEN, **said}).lifetime_seconds == seconds
 
 
 @pytest.mark.parametrize("variable", sorted(GIVEN))
@@ -101,8 +109,8 @@ def test_a_variable_that_is_missing_is_named(variable: str) -> None:
         ("COLLECTOR", "cm.pool", "host:port"),
         ("CORES", "1.5", "whole number"),
         ("CORES", "0", "whole number"),
-        ("LIFETIME_SECONDS", "2d", "whole number"),
         ("NOCLAIM_SECONDS", "-1", "whole number"),
+        ("LIFETIME_SECONDS", "1d", "whole number"),
         ("ATLAS_SITE", 'X" && true', "letters"),
         ("NODE_NAME", "a b", "letters"),
         ("http_proxy", "squid:3128", "http://host:port"),
@@ -139,5 +147,6 @@ def test_retirement_outlasts_the_time_to_vacate_and_any_drain() -> None:
         return product
 
     longest_drain = 7 * 24 * 3600  # that settings.py allows
-    assert seconds("MAXJOBRETIREMENTTIME") > longest_drain + seconds("MachineMaxVacateTime")
-    assert seconds("SHUTDOWN_GRACEFUL_TIMEOUT") > longest_drain
+    for bound in ("MAXJOBRETIREMENTTIME", "SHUTDOWN_GRACEFUL_TIMEOUT"):
+        assert seconds(bound) > longest_drain + seconds("MachineMaxVacateTime")
+    assert seconds("MachineMaxVacateTime") == NOTICE_SECONDS

@@ -63,6 +63,7 @@ def test_jobs_side_by_side_are_one_busy_time() -> None:
     assert slots.running == 2
     assert slots.busy_seconds(BEGAN.timestamp() + 30) == 20
     assert slots.unfinished_seconds(BEGAN.timestamp() + 30) == 20 + 10
+    assert slots.longest_seconds(BEGAN.timestamp() + 30) == 20
 
 
 def test_a_job_that_retires_still_runs() -> None:

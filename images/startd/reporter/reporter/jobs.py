@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,12 +15,13 @@ SIGNALLED = 128  # as shells count: a job that a signal ended has 128 and the si
 
 # HTCondor's name for the job's standard output in its sandbox.
 OUTPUT = "_condor_stdout"
-# The pilot wrapper tells near its end which payloads the pilot got; other jobs say neither.
 OUTPUT_TAIL_BYTES = 256 * 1024
+# What pilots print; other jobs say none of it. The pilot itself, for each payload that it is given (PanDAWMS/pilot3,
+# pilot/control/job.py, create_job); its wrapper near the end for all of them (PanDAWMS/pilot-wrapper,
+# runpilot2-wrapper.sh, main).
+RECEIVED = re.compile(r"\breceived job: *([0-9]+)\b")
 GOT = re.compile(r"\bpandaids: *([0-9][0-9 ]*)")
 GOT_NONE = re.compile(r"File not found: \S*pandaIDs\.out, no payload")
-# What the pilot itself says as soon as it has one (pilot3, pilot/control/job.py); it then works for hours.
-RECEIVED = re.compile(r"\breceived job: *[0-9]+")
 
 
 class End(StrEnum):
@@ -71,7 +73,7 @@ def of_hook(end: str, ad: str, output: str) -> Job:
         end=how,
         exit_code=_exit_code(values) if how is End.EXIT else None,
         seconds=float(values.get("JobDuration", "0")),
-        payloads=_payloads(output),
+        payloads=payloads(output),
     )
 
 
@@ -81,32 +83,42 @@ def _exit_code(values: Mapping[str, str]) -> int | None:
     return int(values["ExitCode"]) if "ExitCode" in values else None
 
 
-def _payloads(output: str) -> int | None:
+def payloads(output: str) -> int | None:
+    """How many payloads a pilot got, by its output so far; None if that does not say, as with any other job."""
     got = GOT.findall(output)
     if got:
         return sum(len(numbers.split()) for numbers in got)
-    return 0 if GOT_NONE.search(output) else None
+    if GOT_NONE.search(output):
+        return 0
+    return len(set(RECEIVED.findall(output))) or None
+
+
+def outputs(sandboxes: Path) -> Iterator[str]:
+    """The ends of what the jobs that run have printed.
+
+    Args:
+        sandboxes: HTCondor's directory of them, one for each job.
+    """
+    for file in sandboxes.glob(f"dir_*/{OUTPUT}"):
+        yield tail(file)
 
 
 def tail(file: Path, size: int = OUTPUT_TAIL_BYTES) -> str:
     """The end of a file as text; empty if it cannot be read, or is no plain file, which might never end."""
     try:
-        if not file.is_file():
-            return ""
-        with file.open("rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
+        # A payload may put anything in the place of its output, at any moment: so what was opened is looked at.
+        with open(file, "rb", opener=_without_waiting) as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return ""
+            stream.seek(max(0, found.st_size - size))
             return stream.read(size).decode(errors="replace")
     except OSError:
         return ""
 
 
-def received(sandboxes: Path) -> bool:
-    """Whether a pilot that runs says that it has a payload.
-
-    Args:
-        sandboxes: HTCondor's directory EXECUTE, with one directory for each job.
-    """
-    return any(RECEIVED.search(tail(file)) for file in sandboxes.glob(f"dir_*/{OUTPUT}"))
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def write(job: Job, records: Path) -> None:
@@ -118,11 +130,11 @@ def write(job: Job, records: Path) -> None:
 
 
 def collect(records: Path) -> Iterator[Job]:
-    """The jobs that have ended since the last time; their records are removed.
+    """The jobs that have ended since the last time, in that order; their records are removed.
 
     What is not a record of ours is passed over, for payloads can write here too.
     """
-    for file in sorted(records.glob("*.json")):
+    for file in sorted(records.glob("*.json"), key=_written):
         try:
             said = json.loads(file.read_text())
             job = Job(
@@ -137,6 +149,13 @@ def collect(records: Path) -> Iterator[Job]:
             file.unlink()
         if job is not None:
             yield job
+
+
+def _written(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _whole(value: object) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reporter.codes import Code
 from reporter.jobs import Job
+from reporter.leaving import Why
 from reporter.pool import Refusal
 
 # What a pilot means by its exit code (pilot3 and its wrapper). 0 is a success, or an empty pilot.
@@ -19,8 +20,9 @@ PILOT: Mapping[int, Code] = {
 }
 # Any other failure of a job that ran so short is the site's: a program that works elsewhere cannot even begin here.
 FIZZLE_SECONDS = 600.0
-# So many of them in a row, and the startd leaves: one that goes on eats the whole queue, a job a minute.
-EATEN_MAX = 3
+# A startd leaves after so many of these in a row, or it would go through a whole queue within minutes. One may be the
+# job's own fault, and so may a second one of the same user's; a third costs a good site at most a new startd.
+FIZZLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Evidence:
     """What was seen.
 
     Attributes:
-        asked: somebody told the pod to stop.
+        why: it left, unless HTCondor ended by itself.
         ended: condor_master's exit code, or the negative number of the signal that ended it.
         known: the pool has shown us this startd, or somebody of it has claimed it.
         refusal: why the pool does not know it, as far as anything says so.
@@ -37,7 +39,7 @@ class Evidence:
         waited_seconds: for the pool to know it, or for a claim.
     """
 
-    asked: bool
+    why: Why | None
     ended: int
     known: bool
     refusal: Refusal | None
@@ -45,6 +47,11 @@ class Evidence:
     started: int
     jobs: tuple[Job, ...]
     waited_seconds: float
+
+    @property
+    def asked(self) -> bool:
+        """It left for what has nothing to do with site, pool or jobs."""
+        return self.why is not None and self.why.asked
 
     @property
     def worked(self) -> int:
@@ -55,15 +62,6 @@ class Evidence:
     def failed(self) -> tuple[Job, ...]:
         """Jobs that ended by themselves and did not."""
         return tuple(job for job in self.jobs if job.exit_code is not None and not job.ok)
-
-
-def eats(jobs: tuple[Job, ...]) -> bool:
-    """Whether the last jobs all failed as fast as jobs do that cannot even begin here."""
-    last = jobs[-EATEN_MAX:]
-    return len(last) == EATEN_MAX and all(
-        job.exit_code is not None and not job.ok and job.seconds < FIZZLE_SECONDS and _class_of(job) is Code.SITE_FAULT
-        for job in last
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,26 +105,21 @@ TABLE: tuple[Row, ...] = (
         "MasterDied",
         lambda e: f"condor_master ended with exit code {e.ended}",
     ),
-    # What jobs it had. It may have been good once.
-    _row(
-        lambda e: eats(e.jobs),
-        Code.SITE_FAULT,
-        "JobsFailed",
-        lambda e: f"the last {EATEN_MAX} jobs failed at once, the last one with exit code {e.jobs[-1].exit_code}",
-    ),
-    # One that did well shows that the site is good and that there is work.
+    # It went through jobs without running them: whatever went well before, here it does not now.
+    Row(matches=lambda e: e.why is Why.JOBS_FAIL, what=lambda e: of_failures(tuple(filter(_fizzled, e.failed)))),
+    # What jobs it had. One that did well shows that the site is good and that there is work.
     _row(
         lambda e: e.worked > 0,
         Code.WORKED,
         "Worked",
-        lambda e: f"worked: {e.worked} of {e.started} jobs did well" + (", then it was asked to stop" * e.asked),
+        lambda e: f"worked: {e.worked} of {e.started} jobs did well" + (f", then {_why(e)}" if e.asked else ""),
     ),
     Row(matches=lambda e: bool(e.failed), what=lambda e: of_failures(e.failed)),
     _row(
         lambda e: e.asked,
         Code.ASKED,
         "Asked",
-        lambda e: "asked to stop " + ("before a job ended" if e.started else "before a job came"),
+        lambda e: f"{_why(e)} before a job " + ("ended" if e.started else "came"),
     ),
     # It had none.
     Row(
@@ -174,7 +167,24 @@ def of_failures(failed: tuple[Job, ...]) -> Outcome:
         return Outcome(code=code, reason="EmptyPilots", sentence=f"{len(failed)} pilots found no payload")
     codes = Counter(job.exit_code for job in failed).most_common(5)
     listed = ", ".join(f"{number} with exit code {value}" for value, number in codes)
-    return Outcome(code=code, reason="JobsFailed", sentence=f"no job did well: {listed}")
+    return Outcome(code=code, reason="JobsFailed", sentence=f"{len(failed)} jobs failed, {listed}")
+
+
+def jobs_fail(jobs: tuple[Job, ...]) -> bool:
+    """Whether the last jobs all failed fast, so that the startd had better leave than run more.
+
+    A job that did well, ran for long or found no payload breaks the row; one that was taken away is passed over.
+    """
+    last = [job for job in jobs if job.exit_code is not None][-FIZZLES:]
+    return len(last) == FIZZLES and all(map(_fizzled, last))
+
+
+def _fizzled(job: Job) -> bool:
+    return not job.ok and job.seconds < FIZZLE_SECONDS and _class_of(job) >= Code.BANNED
+
+
+def _why(seen: Evidence) -> str:
+    return seen.why.value if seen.why is not None else ""
 
 
 def _class_of(job: Job) -> Code:

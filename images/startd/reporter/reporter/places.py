@@ -8,10 +8,13 @@ SCRATCH = Path("/scratch")
 CREDENTIALS = SCRATCH / "credentials"
 LOGS = SCRATCH / "log"
 JOBS = SCRATCH / "jobs"
+EXECUTE = SCRATCH / "execute"
 # For the probes of the pod: the pool has shown us the startd; it has had a real payload.
 KNOWN = SCRATCH / "known"
-PROVEN = SCRATCH / "proven"
-EXECUTE = SCRATCH / "execute"
+READY = SCRATCH / "ready"
+
+# What the pod's annotations ask of it; the kubelet renews it in a running pod.
+REQUESTED = Path("/etc/atlas-sites/pod/requested")
 
 # Payloads run as the same user, so that this keeps out nobody but other users of the node.
 PRIVATE = 0o700

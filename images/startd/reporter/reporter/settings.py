@@ -30,8 +30,8 @@ class Settings:
         cores: to offer.
         memory_mib, disk_mib: the pod's limits; a little less is offered.
         noclaim_seconds: without a claim, until it leaves.
-        drain_seconds: for payloads to end once it is asked to stop.
-        lifetime_seconds: after which it takes no more payloads; None is no end.
+        drain_seconds: for payloads to end once it is asked to stop; they are told 30 s before.
+        lifetime_seconds: until it takes no more jobs; none: no end.
         keepalive_seconds: between signs of life on idle connections.
     """
 
@@ -70,7 +70,7 @@ class Settings:
             disk_mib=number(environment, "DISK_MIB"),
             noclaim_seconds=number(environment, "NOCLAIM_SECONDS"),
             drain_seconds=number(environment, "DRAIN_SECONDS"),
-            # From an annotation of the pod: one that is not there is an empty text.
+            # From an annotation of the pod: empty if it has none.
             lifetime_seconds=number(environment, "LIFETIME_SECONDS") if environment.get("LIFETIME_SECONDS") else None,
             keepalive_seconds=number(environment, "KEEPALIVE_SECONDS"),
         )

@@ -85,7 +85,7 @@ class Slots:
         return self._busy_seconds + (now - self._busy_since if self._running else 0.0)
 
     def longest_seconds(self, now: float) -> float:
-        """How long the job has run that runs longest; 0 if none does."""
+        """How long the job has run that has run longest of those that do; 0 if none runs."""
         return max((now - began for began in self._running.values()), default=0.0)
 
     def unfinished_seconds(self, now: float) -> float:

@@ -1,41 +1,35 @@
 """Runs condor_master until it ends, and tells what becomes of it, at every step."""
 
-import math
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 
-from reporter import jobs, message, places, processes
+from reporter import jobs, leaving, message, places
 from reporter.codes import Code
 from reporter.credentials import SECRET, Credentials
 from reporter.fault import Fault
+from reporter.leaving import Step, Why
 from reporter.logs import Log
 from reporter.message import Message
-from reporter.outcome import FIZZLE_SECONDS, Evidence, Outcome, eats, outcome
+from reporter.outcome import Evidence, Outcome, jobs_fail, outcome
 from reporter.pool import Question, Refusals, command
+from reporter.proof import proven
 from reporter.settings import Settings
 from reporter.slots import Slots
 
 MASTER = "/usr/sbin/condor_master"
 LOOK_EVERY_SECONDS = 0.5
+# For what changes seldom, or costs more than a look at a few lines.
 REFRESH_EVERY_SECONDS = 10.0
 # The kubelet brings a new Secret within a minute or two of its first content.
 CREDENTIAL_SECONDS = 150.0
 # For the pool to know a startd: it is told at once, so this only outlasts a restart of the collector.
 JOIN_SECONDS = 300.0
-# Before the end of a drain, payloads are told that it comes; after it HTCondor kills them and leaves.
-NOTICE_SECONDS = 30.0
-# From the end of the drain to the end of condor_master; the pod's grace ends 60 s later.
-LEAVING_SECONDS = 60.0
-# The pod's annotation `requested`, as the kubelet shows it, within a minute or so of a change.
-REQUESTED = Path("/etc/atlas-sites/pod/requested")
-PEACEFUL = frozenset({"peaceful", "drain"})
-PEEK_EVERY_SECONDS = 10.0
 
 DIED = Outcome(code=Code.TRANSIENT, reason="Died", sentence="died without saying why")
 LOG_LINES = 20
@@ -48,28 +42,26 @@ class Supervisor:
         self._settings = settings
         self._credentials = credentials
         self._began = time.time()
-        self._lives_until = time.monotonic() + (settings.lifetime_seconds or math.inf)
-        self._told: float | None = None  # on the monotonic clock, as all below: when SIGTERM came
-        self._retires = False  # takes no more payloads, but has all the time that its own need
-        self._stopped: float | None = None  # since when condor_master is to end
-        self._stage = 0  # of the shutdown, which goes only forward
         self._known = False
         self._proven = False
-        self._peek_at = 0.0
         self._slots = Slots()
         self._refusals = Refusals()
         self._log = Log(path=places.LOGS / "StartLog")
         self._jobs: tuple[jobs.Job, ...] = ()
+        # Why it leaves, and how far that has come.
+        self._why: Why | None = None
+        self._step: Step | None = None
+        self._noticed: frozenset[int] = frozenset()
+        # On the monotonic clock.
         self._refresh_at = 0.0
-        self._wanted = 0.0  # on the monotonic clock: when somebody last had a claim, or when the pool came to know it
+        self._started = time.monotonic()
+        self._wanted = self._started  # when somebody last had a claim, or when the pool came to know it
+        self._busy = self._started  # when a job ran last, or when it began to leave
+        self._stopped: float | None = None  # when the pod was asked to stop
 
     def ask_to_stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Somebody wants the startd to end, once its jobs have, or when the time for that is over."""
-        self._told = self._told or time.monotonic()
-
-    @property
-    def _asked(self) -> bool:
-        return self._told is not None or self._retires
+        """The pod is to end, with its payloads if they take too long."""
+        self._stopped = self._stopped or time.monotonic()
 
     def run(self) -> Outcome:
         """Runs the startd to its end.
@@ -80,7 +72,7 @@ class Supervisor:
         self._say(DIED)
         methods = self._wait_for_credentials()
         if not methods:
-            asked = Outcome(code=Code.ASKED, reason="Asked", sentence="asked to stop before it began")
+            asked = Outcome(code=Code.ASKED, reason="Asked", sentence="it was asked to leave before it began")
             self._say(asked)
             return asked
         environment = self._settings.environment(methods, self._credentials.copies)
@@ -93,9 +85,9 @@ class Supervisor:
         return verdict
 
     def _wait_for_credentials(self) -> tuple[str, ...]:
-        """The methods of authentication that there are credentials for; none if it was asked to stop meanwhile."""
+        """The methods of authentication that there are credentials for; none if it was asked to leave meanwhile."""
         deadline = time.monotonic() + CREDENTIAL_SECONDS
-        while not self._asked:
+        while self._asked(time.monotonic()) is None:
             self._credentials.refresh()
             if methods := self._credentials.methods():
                 return methods
@@ -115,17 +107,19 @@ class Supervisor:
         self._wanted = time.monotonic()
         while (ended := master.poll()) is None:
             now = time.monotonic()
-            self._refresh(now)
             self._look(question)
-            self._peek(now)
-            if self._unwanted(now) or self._asked or eats(self._jobs):
-                self._end(master, now)
+            if now >= self._refresh_at:
+                self._refresh_at = now + REFRESH_EVERY_SECONDS
+                self._refresh()
+            self._why = self._why or self._reason(now)
+            if self._why is not None:
+                self._leave(master, now)
             time.sleep(LOOK_EVERY_SECONDS)
         question.stop()
         self._look(None)
         self._log.close()
         return Evidence(
-            asked=self._asked,
+            why=self._why,
             ended=ended,
             known=self._known,
             refusal=self._refusals.told(),
@@ -135,14 +129,22 @@ class Supervisor:
             waited_seconds=time.time() - self._began,
         )
 
-    def _refresh(self, now: float) -> None:
-        if now < self._refresh_at:
-            return
-        self._refresh_at = now + REFRESH_EVERY_SECONDS
+    def _refresh(self) -> None:
         try:
             self._credentials.refresh()
         except Fault as fault:
             print(fault, flush=True)  # the copies still are good; if they go bad, the pool will say so
+        self._prove()
+        # Who is killed without a word has lost the work that was done by now.
+        self._say(DIED)
+
+    def _prove(self) -> None:
+        """Lets the pod be Ready from when the startd has had a real payload."""
+        longest = self._slots.longest_seconds(time.time())
+        if not self._proven and proven(self._jobs, longest, jobs.outputs(places.EXECUTE)):
+            self._proven = True
+            places.READY.touch()
+            print("it has had a payload", flush=True)
 
     def _look(self, question: Question | None) -> None:
         """Takes in what is new, and says it."""
@@ -157,8 +159,6 @@ class Supervisor:
             self._known = moved = True
             self._wanted = time.monotonic()
             places.KNOWN.touch()
-        if not self._proven and any(job.ok for job in ended):
-            self._prove()
         if moved:
             self._say(DIED)
             print(
@@ -167,23 +167,22 @@ class Supervisor:
                 flush=True,
             )
 
-    def _peek(self, now: float) -> None:
-        """What costs more to find out than to read on in a log: a proof while the job runs, and a wish of the pod's."""
-        if now < self._peek_at:
-            return
-        self._peek_at = now + PEEK_EVERY_SECONDS
-        if not self._proven and (
-            self._slots.longest_seconds(time.time()) > FIZZLE_SECONDS or jobs.received(places.EXECUTE)
-        ):
-            self._prove()
-        if not self._retires and (now > self._lives_until or _requested() in PEACEFUL):
-            self._retires = True
-            print("takes no more jobs, and leaves when those it has are through", flush=True)
+    def _asked(self, now: float) -> Why | None:
+        """Who or what wants the startd to leave, whatever it does."""
+        if self._stopped is not None:
+            return Why.STOPPED
+        if leaving.requested(places.REQUESTED) in leaving.REQUESTS:
+            return Why.REQUESTED
+        lifetime = self._settings.lifetime_seconds
+        return Why.LIFETIME if lifetime is not None and now > self._started + lifetime else None
 
-    def _prove(self) -> None:
-        self._proven = True
-        places.PROVEN.touch()
-        print("has had a payload", flush=True)
+    def _reason(self, now: float) -> Why | None:
+        """Why it leaves, if it does."""
+        if (asked := self._asked(now)) is not None:
+            return asked
+        if jobs_fail(self._jobs):
+            return Why.JOBS_FAIL
+        return Why.UNWANTED if self._unwanted(now) else None
 
     def _unwanted(self, now: float) -> bool:
         """Whether the pool does not want to know the startd, or nobody in it has claimed it for too long."""
@@ -192,21 +191,28 @@ class Supervisor:
         patience = self._settings.noclaim_seconds
         return now > self._wanted + (patience if self._known else min(JOIN_SECONDS, patience))
 
-    def _end(self, master: subprocess.Popen[bytes], now: float) -> None:
-        """Asks condor_master to let the jobs end and then to go; when time is up, tells the jobs and makes it go."""
-        self._stopped = self._stopped or now
-        # Nobody waits for one that goes by itself: its time is not over before its last job is.
-        since = max(self._stopped, self._wanted) if self._told is None else self._told
-        end = since + self._settings.drain_seconds
-        steps = (
-            (0.0, lambda: master.send_signal(signal.SIGTERM)),
-            (end - NOTICE_SECONDS, processes.tell_payloads),
-            (end, lambda: master.send_signal(signal.SIGQUIT)),
-            (end + LEAVING_SECONDS, master.kill),
-        )
-        while self._stage < len(steps) and now >= steps[self._stage][0]:
-            steps[self._stage][1]()
-            self._stage += 1
+    def _leave(self, master: subprocess.Popen[bytes], now: float) -> None:
+        """Does what it is time for; only a pod that was asked to stop has a deadline."""
+        if self._slots.running > 0 or self._step is None:
+            self._busy = now
+        deadline = None
+        if self._stopped is not None:
+            deadline = self._stopped + max(self._settings.drain_seconds, leaving.NOTICE_SECONDS)
+        before, self._step = self._step, leaving.step(now, busy=self._busy, deadline=deadline)
+        if self._step is Step.NOTICE:
+            for starter in leaving.starters() - self._noticed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(starter, signal.SIGTERM)
+                self._noticed |= {starter}
+        if self._step is before:
+            return
+        print(f"leaves, for {self._why.value if self._why else ''}: {self._step.name.lower()}", flush=True)
+        if before is None:
+            master.send_signal(signal.SIGTERM)
+        if self._step is Step.FAST:
+            master.send_signal(signal.SIGQUIT)
+        elif self._step is Step.KILL:
+            master.kill()
 
     def _say(self, what: Outcome) -> None:
         message.write(Message(code=what.code, reason=what.reason, sentence=what.sentence, facts=self._facts()))
@@ -234,13 +240,6 @@ class Supervisor:
         if self._slots.first_claim is not None:
             facts["firstClaimSeconds"] = round(max(0.0, self._slots.first_claim - self._began))
         return facts
-
-
-def _requested() -> str:
-    try:
-        return REQUESTED.read_text().strip()
-    except OSError:
-        return ""
 
 
 def main() -> int:

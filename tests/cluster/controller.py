@@ -1,0 +1,134 @@
+"""The controller as a process of this machine against the real API server, with the rights that a site gives it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from components.vacuum import rules
+from local.paths import CHECKOUT
+
+NAMESPACE = "t-vacuum-api"
+CRD = CHECKOUT / "components" / "startdset_crd.yaml"
+CRD_NAME = "startdsets.vacuum.atlas-sites.io"
+WAIT_SECONDS = 180.0
+RULES = [
+    {
+        "apiGroups": rule.api_groups,
+        "resources": rule.resources,
+        "verbs": rule.verbs,
+        **({"resourceNames": rule.resource_names} if rule.resource_names else {}),
+    }
+    for rule in rules()
+]
+
+
+class Cluster(Protocol):
+    """What the fixture `node` provides."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+
+    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
+
+
+def eventually(condition: Callable[[], Any], what: str) -> None:
+    """Waits for what takes its time; the bound only keeps a failure from lasting for ever."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {WAIT_SECONDS:.0f} s: {what}")
+        time.sleep(0.3)
+
+
+@dataclass
+class Site:
+    """A namespace, what is in it, and the controller for it."""
+
+    cluster: Cluster
+    image: str
+    kubeconfig: Path
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    made: list[str] = field(default_factory=list)
+
+    def start(self) -> None:
+        with socket.socket() as free, self.log.open("ab") as log:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            free.close()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig, "--lease-seconds", "3"],
+                cwd=CHECKOUT,
+                env={**os.environ, "PORT": str(port)},
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.cluster.kubectl("get", "-n", NAMESPACE, "-o", "json", *words))
+
+    def pods(self) -> list[dict[str, Any]]:
+        return list(self.get("pods")["items"])
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.get("startdset", "startds").get("status", {}))
+
+    def spec(self, script: str, **more: Any) -> dict[str, Any]:
+        return {
+            "limits": {"pods": 3, "cores": 8, "memoryMib": 1024},
+            "window": {"initial": 3},
+            "backoff": {"baseSeconds": 3600, "capSeconds": 3600},
+            "fizzleSeconds": 3600,
+            "startSeconds": 120,
+            "drain": {"seconds": 5},
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": 5,
+                    "containers": [
+                        {
+                            "name": "startd",
+                            "image": self.image,
+                            "imagePullPolicy": "Never",
+                            "command": ["/busybox", "sh", "-c", script],
+                            "resources": {
+                                "limits": {"cpu": "1", "memory": "32Mi"},
+                                "requests": {"cpu": "10m", "memory": "16Mi"},
+                            },
+                        }
+                    ],
+                }
+            },
+            **more,
+        }
+
+    def apply(self, spec: dict[str, Any]) -> None:
+        meta = {"name": "startds", "namespace": NAMESPACE}
+        body = {"apiVersion": "vacuum.atlas-sites.io/v1alpha1", "kind": "StartdSet", "metadata": meta, "spec": spec}
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def delete(self) -> None:
+        self.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, f"--timeout={WAIT_SECONDS:.0f}s")
+
+
+STAYS = "trap 'exit 0' TERM; while :; do /busybox sleep 1; done"
+WORKS = (
+    """printf '200 worked\\n{"code":200,"reason":"Worked","jobsStarted":1}' > /dev/termination-log; /busybox sleep 1"""
+)
+FINDS_NOTHING = "printf '300 no work' > /dev/termination-log; exit 3"
