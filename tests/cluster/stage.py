@@ -28,8 +28,8 @@ LIFETIME = "vacuum.atlas-sites.io/lifetime"
 WAIT_SECONDS = 300.0
 CLEAN_SECONDS = 120
 # A startd's patience and its last goodbye, as short as this machine can keep.
-NO_CLAIM_SECONDS = 30
-DRAIN_SECONDS = 90
+NO_CLAIM_SECONDS = 40
+DRAIN_SECONDS = 120
 LEAVING_SECONDS = 120
 FAST_SECONDS = 60  # for a startd that must go at once
 FOREVER = "sleep 600"

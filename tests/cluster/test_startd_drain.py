@@ -15,7 +15,7 @@ from tests.cluster.stage import LIFETIME, REQUESTED, Job, Json, Stage, Startds, 
 pytestmark = pytest.mark.cluster
 
 # Longer than the kubelet takes to show a pod's annotation to its startd.
-LONG = "sleep 80"
+LONG = "sleep 75"
 NODE = "atlas-local"
 AT_ONCE = 8
 
@@ -90,11 +90,14 @@ def time_is_up(stage: Stage) -> Told:
 
 
 def heeds(stage: Stage) -> Told:
-    """A payload that ends soon when it is told to."""
+    """A payload that ends soon when it is told to, and that only the next startd brings to its end."""
     startds = stage.startds("heeds", env={"DRAIN_SECONDS": "40"}, drain={"seconds": 160})
-    job = startds.submit("trap 'echo saved; exit 0' TERM; while :; do sleep 1; done")
+    job = startds.submit(
+        "case $(cat /etc/hostname) in *-1) trap 'exit 0' TERM; while :; do sleep 1; done;; *) echo whole;; esac"
+    )
     job.runs()
     stage.kubectl("delete", "pod", startds.pod_name(1), "--wait=false")
+    job.ends()
     startds.outcome(1)
     return Told(startds=startds, jobs=(job,))
 
@@ -198,11 +201,12 @@ def test_a_payload_is_told_before_the_time_for_the_drain_is_over_and_then_taken_
     assert startds.after(1)["circuit"]["state"] == "Closed"
 
 
-def test_a_payload_that_ends_when_it_is_told_to_has_worked(stories: Stories) -> None:
+def test_a_payload_that_ends_when_it_is_told_to_is_run_again_elsewhere(stories: Stories) -> None:
     told = stories["heeds"].result()
     startds, (job,) = told.startds, told.jobs
-    assert (job.ends(), job.output(), job.starts) == (0, "saved\n", 1)
-    assert (startds.outcome(1)["class"], startds.outcome(1)["code"]) == ("Worked", 200)
+    assert (job.ends(), job.output(), job.starts, job.host()) == (0, "whole\n", 2, startds.pod_name(2))
+    assert (startds.outcome(1)["class"], startds.outcome(1)["code"]) == ("Disrupted", 100)
+    assert startds.after(1)["circuit"] == {"state": "Closed", "level": 0}
 
 
 def test_autoscalers_are_told_to_leave_startds_alone(stories: Stories) -> None:
@@ -216,20 +220,20 @@ def test_kubectl_drain_waits_for_the_job_and_the_set_goes_on_when_the_node_is_ba
 ) -> None:
     wait(stories.values())  # they need the node
     startds = stage.startds("node", pods=1)
-    job = startds.submit("sleep 60; echo whole")
+    job = startds.submit("sleep 40; echo whole")
     job.runs()
     others = f"--pod-selector=vacuum.atlas-sites.io/set={startds.name}"
     try:
         stage.kubectl("drain", NODE, others, "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=115s")
         # It did not come back before the job had ended.
         assert (job.ends(), job.output(), job.starts) == (0, "whole\n", 1)
-        waiting = startds.pod(
-            2, lambda pod: any(c.get("reason") == "Unschedulable" for c in pod["status"].get("conditions", ())), "waits"
-        )
-        assert "nodeName" not in waiting["spec"]
+        assert startds.after(1)["creating"] == []
+        assert {"name": "nodes", "startds": 0} in [
+            {"name": bound["name"], "startds": bound.get("startds")} for bound in startds.after(1)["bounds"]
+        ]
     finally:
         stage.kubectl("uncordon", NODE)
-    startds.runs(2)
+    startds.runs(2)  # nobody has backed off
     outcome = startds.outcome(1)
     assert (outcome["class"], outcome["reason"]) == ("Disrupted", "EvictionByEvictionAPI")
     assert startds.after(1)["circuit"] == {"state": "Closed", "level": 0}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.cluster
 NO_PAYLOAD = "echo 'File not found: /srv/pandaIDs.out, no payload'"
 GOT_PAYLOAD = "echo 'received job: 6123456789 (sleep until the job has finished)'"
 # So many stories at a time: startds that begin together are slow on a small machine.
-AT_ONCE = 8
+AT_ONCE = 6
 # How much later than a startd's end, by two clocks that count whole seconds, its outcome may be counted.
 SLACK_SECONDS = 60
 

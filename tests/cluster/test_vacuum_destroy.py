@@ -27,6 +27,7 @@ SET_FINALIZER = "vacuum.atlas-sites.io/drain"
 OUTCOME_FINALIZER = "vacuum.atlas-sites.io/outcome"
 OUTAGE_SECONDS = 15.0
 AT_ONCE = 8
+IN_A_HURRY = "in a hurry"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def in_a_hurry(stage: Stage) -> Told:
 
 
 STORIES: Mapping[str, Callable[[Stage], Told]] = {
-    "in a hurry": in_a_hurry,
+    IN_A_HURRY: in_a_hurry,
     "fast": fast,
     "drained": drained,
     "orphaned": orphaned,
@@ -155,30 +156,28 @@ def test_with_fast_a_startd_gets_a_minute_at_most(stories: Stories) -> None:
     assert sum(told.startds.statuses[-1]["outcomes"].values()) == 1
 
 
-def test_a_drain_that_lasts_too_long_for_somebody_becomes_a_kill(stories: Stories) -> None:
-    told = stories["in a hurry"].result()
-    first, *others = graces(told.startds, 1)
-    assert first == told.startds.stage.sets.of(told.startds.name)[0]["spec"]["drain"]["seconds"]
-    assert others[0] <= 1
-    assert not told.jobs[0].ended
+def settled(stories: Stories) -> None:
+    """Waits for the stories that play while there is a controller; the last one waits for a kubelet, for minutes."""
+    wait(story for name, story in stories.items() if name != IN_A_HURRY)
 
 
 @contextmanager
 def without_controller(stage: Stage) -> Iterator[None]:
     """Nobody controls anything meanwhile."""
+    replicas = stage.kubectl("get", CONTROLLER, "-o", "jsonpath={.spec.replicas}")
     stage.kubectl("scale", CONTROLLER, "--replicas=0")
     try:
         stage.kubectl("wait", "pod", "-l", "app.kubernetes.io/name=vacuum", "--for=delete", "--timeout=60s")
         yield
     finally:
-        stage.kubectl("scale", CONTROLLER, "--replicas=1")
+        stage.kubectl("scale", CONTROLLER, f"--replicas={replicas}")
         stage.kubectl("rollout", "status", CONTROLLER, "--timeout=110s")
 
 
 def test_a_set_that_is_deleted_while_the_controller_is_away_stays_until_it_is_back(
     stage: Stage, stories: Stories
 ) -> None:
-    wait(stories.values())  # they need the controller
+    settled(stories)
     told = busy(stage, "away", "sleep 20; echo whole")
     with without_controller(stage):
         told.startds.delete()
@@ -204,7 +203,7 @@ def without_api_server() -> Iterator[None]:
 
 
 def test_nothing_is_lost_when_the_api_server_hangs_during_a_drain(stage: Stage, stories: Stories) -> None:
-    wait(stories.values())
+    settled(stories)
     told = busy(stage, "hangs", "sleep 30; echo whole", "sleep 30; echo whole")
     told.startds.delete()
     with without_api_server():
@@ -213,3 +212,11 @@ def test_nothing_is_lost_when_the_api_server_hangs_during_a_drain(stage: Stage, 
     assert all(whole(job) for job in told.jobs)
     assert sum(told.startds.statuses[-1]["outcomes"].values()) == 2
     assert not told.startds.pod_versions(3)  # none was made anew
+
+
+def test_a_drain_that_lasts_too_long_for_somebody_becomes_a_kill(stories: Stories) -> None:
+    told = stories[IN_A_HURRY].result()
+    first, *others = graces(told.startds, 1)
+    assert first == told.startds.stage.sets.of(told.startds.name)[0]["spec"]["drain"]["seconds"]
+    assert others[0] <= 1
+    assert not told.jobs[0].ended

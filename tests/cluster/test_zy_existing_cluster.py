@@ -58,7 +58,7 @@ def busy(cluster: Cluster) -> Iterator[tuple[Job, Stage]]:
     stage = Stage(cluster=cluster)
     stage.open()
     try:
-        job = stage.submit('SiteName == "dev"', "sleep 45")
+        job = stage.submit('SiteName == "dev"', "sleep 30")
         job.runs()
         yield job, stage
     finally:
