@@ -490,6 +490,18 @@ def test_a_bound_that_is_known_holds_and_one_that_is_not_rules_nothing(snapshot:
     assert made == 0 or len(living(snapshot)) + made <= 5
 
 
+def test_a_thousand_startds_are_proven_in_seven_waves() -> None:
+    snapshot, waves = Snapshot(name="s", spec=replace(SPEC, pods=1000), status=Status()), 0
+    while len(snapshot.status.proven) < 1000:
+        snapshot = carried_out(snapshot, decide(snapshot, NOW, 0))
+        waves += 1
+        proven = tuple(replace(pod, phase="Running", scheduled=NOW, started=NOW, ready=NOW) for pod in snapshot.pods)
+        snapshot = replace(snapshot, pods=proven)
+        snapshot = replace(snapshot, status=decide(snapshot, NOW, 0).status)
+        snapshot = replace(snapshot, status=replace(snapshot.status, creating=()))
+    assert waves <= 7
+
+
 def test_lifetimes_are_spread_so_that_startds_do_not_end_together() -> None:
     mortal = replace(SPEC, lifetime=1000)
     actions = decide(Snapshot(name="s", spec=mortal, status=CLOSED), NOW, 0).actions
