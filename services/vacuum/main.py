@@ -139,10 +139,11 @@ class Controller:
         cluster = self._survey.cluster
         looks = self._looks(cluster, sets, pods)
         uses = node_uses(cluster, [pod for some in pods.values() for pod in some])
-        for (name, startdset), snapshot in zip(sets.items(), shared(looks, uses, self._clock()), strict=True):
-            pods.pop(name, None)
+        orphans = {name: some for name, some in pods.items() if name not in sets}
+        for snapshot in shared(looks, uses, self._clock()):
+            name = snapshot.name
             try:
-                wake = await self._decide(startdset, snapshot)
+                wake = await self._decide(sets[name], snapshot)
                 wakes += [wake] if wake is not None else []
             except ConflictError:
                 wakes.append(self._clock())  # somebody was faster; the watch will show what he did
@@ -153,7 +154,7 @@ class Controller:
             except ApiError as error:
                 log(event="refused", set=name, status=error.status, message=str(error))
         if self.fresh and self._leads():
-            await self._release_orphans(pods)
+            await self._release_orphans(orphans)
         self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
         return min(wakes)
 
@@ -165,7 +166,12 @@ class Controller:
         startds = [(demands[name], have[name]) for name in sets]
         looks = []
         for name, startdset in sets.items():
-            snapshot = snapshot_of(startdset, pods.get(name, ()), actor=self._actor, fresh=self.fresh)
+            try:
+                snapshot = snapshot_of(startdset, pods.get(name, ()), actor=self._actor, fresh=self.fresh)
+            except (KeyError, ValueError) as error:
+                # What the schema lets through but does not mean anything must not stop the other sets.
+                log(event="unusable", set=name, message=f"{type(error).__name__}: {error}")
+                continue
             demand, nodes = demands[name], cluster.nodes.value
             found = bounds(cluster, demand, snapshot.spec, have=have[name])
             looks.append(

@@ -1,13 +1,14 @@
 """The whole controller on a stand-in for the API server: exactly once through any crash, and what a day costs."""
 
 import asyncio
+import copy
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from services.vacuum.main import Controller
-from services.vacuum.objects import pods_path
+from services.vacuum.objects import pods_path, sets_path
 from tests.services.stand_in import NAMESPACE, Crash, Life, Node, Server, StandInApi, startdset
 
 pytestmark = pytest.mark.fast
@@ -176,3 +177,16 @@ def test_a_view_that_is_behind_makes_nothing() -> None:
 
     asyncio.run(late())
     assert server.every(pods_path(NAMESPACE)) == []
+
+
+def test_a_set_that_means_nothing_does_not_stop_the_others() -> None:
+    server = Server()
+    startdset(server)
+    broken = copy.deepcopy(server.objects[sets_path(NAMESPACE, "startds")])
+    broken["metadata"]["name"] = "broken"
+    startd = broken["spec"]["template"]["spec"]["containers"][0]
+    startd["resources"] = {"limits": {"cpu": "1.2.3"}}
+    server.create(sets_path(NAMESPACE), broken)
+    for _ in range(2):
+        turn(server, controller_on(server))
+    assert len(server.every(pods_path(NAMESPACE))) == 4
