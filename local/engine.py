@@ -147,15 +147,17 @@ class Engine:
         stack = named_stack(words) or DEFAULT_STACK
         what = f"pulumi {words[0]} of stack {stack}"
         with self._settings(stack) as settings:
-            # In a session of its own it gets no signal from the terminal, so none twice; nothing is asked of a person.
-            process = subprocess.Popen(
-                [self.program, *words, "--non-interactive"],
-                cwd=self.project,
-                env={**self._variables(stack), **(environment or {}), **settings},
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
             try:
+                with _interrupts_later():
+                    # In a session of its own it gets no signal from the terminal, so none twice; nothing is asked of a
+                    # person.
+                    process = subprocess.Popen(
+                        [self.program, *words, "--non-interactive"],
+                        cwd=self.project,
+                        env={**self._variables(stack), **(environment or {}), **settings},
+                        stdin=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
                 status = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 _stop(process)
@@ -187,11 +189,22 @@ class Engine:
         lent: AbstractContextManager[dict[str, str]] = (
             self._settings(stack) if self._is_meant(words) else nullcontext({})
         )
+        process: subprocess.Popen[bytes] | None = None
+        early: list[int] = []
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            if process is None:
+                early.append(number)
+            else:
+                process.send_signal(number)
+
         with lent as settings:
             # The terminal's signals reach the engine by themselves; this process waits for what it makes of them.
             signal.signal(signal.SIGINT, _heard)
+            signal.signal(signal.SIGTERM, pass_on)
             process = subprocess.Popen([self.program, *words], env={**_ours_only(os.environ), **settings})
-            signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+            for number in early:
+                process.send_signal(number)
             status = process.wait()
         return status if status >= 0 else 128 - status  # as a shell tells of a signal
 
@@ -310,6 +323,19 @@ def main(binaries: str, project: str, *words: str) -> NoReturn:
         sys.exit(Engine(Path(binaries), project=Path(project)).front(words))
     except Refusal as refusal:
         sys.exit(f"error: {refusal}")
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """A Ctrl-C in the block counts at its end: amid the start of a process it would leave one that nobody waits for."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
