@@ -27,8 +27,6 @@ NAMESPACE = "t-pool"
 # Which credential each startd has, and how it is expected to prove who it is.
 METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
 WAIT_SECONDS = 120.0
-# By its startup probe, a startd that the pool knows.
-STARTED = "--for=jsonpath={.status.containerStatuses[0].started}=true"
 PROXY_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")  # of RFC 3820, encoded
 
@@ -138,6 +136,12 @@ def startd(name: str, image: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
+def started(site: Cluster) -> bool:
+    """Whether the pool knows them, as their startup probes tell."""
+    pods = json.loads(site.kubectl("-n", NAMESPACE, "get", "pods", *METHODS, "-o", "json"))["items"]
+    return all(any(box.get("started") for box in pod["status"].get("containerStatuses", ())) for pod in pods)
+
+
 def stranger(image: str) -> dict[str, Any]:
     """Daemons that offer every way to join without saying who they are."""
     script = "cd /scratch; printf '%s' \"$CONFIGURATION\" > pool.conf; exec condor_master -f -t"
@@ -207,8 +211,7 @@ def joined(
     ]
     site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     try:
-        pods = [f"pod/{name}" for name in METHODS]
-        site.kubectl("-n", NAMESPACE, "wait", STARTED, *pods, f"--timeout={WAIT_SECONDS:.0f}s")
+        eventually(lambda: "they do" * started(site), "the startds join")
         yield {str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"}
     finally:
         site.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
