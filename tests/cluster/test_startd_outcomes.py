@@ -303,7 +303,7 @@ def test_the_first_failure_halves_the_window_and_the_last_one_that_it_lets_be_op
 def test_a_startd_that_fails_one_job_after_the_other_leaves_the_rest_of_the_queue_alone(told: Told) -> None:
     startds = told["eats jobs"].result()
     assert summary(startds) == ("SiteFault", "JobsFailed", 500)
-    assert startds.last_word(1)["jobsFailed"] == 3
+    assert startds.last_word(1)["jobsFailed"] in {3, 4}  # one more may begin before the third is known to have failed
     assert backs_off(startds, 1)
 
 
