@@ -51,9 +51,9 @@ def learn(
             )
     suspects = [node for node in known.values() if node.recent.count(BAD) >= BAD_MIN and node.recent[-1] == BAD]
     for node in suspects:
-        on_trial = node.until is None or now >= node.until
+        not_avoided = node.until is None or now >= node.until
         fresh = any(end.node == node.name and end.what is Class.SITE_FAULT for end in ends)
-        if on_trial and fresh and _others_do_well(node.name, known.values(), working):
+        if not_avoided and fresh and _others_do_well(node.name, known.values(), working):
             pause = min(LONGEST_SECONDS, FIRST_SECONDS * 2**node.level)
             known[node.name] = replace(node, until=now + pause, level=node.level + 1)
     kept = [node for node in known.values() if BAD in node.recent]

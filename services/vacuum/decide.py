@@ -6,7 +6,7 @@ replaced and teach nothing). Only the payload loop backs off.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 from services.vacuum import blame
@@ -64,8 +64,9 @@ def decide(snapshot: Snapshot, now: float, seed: int) -> Decision:
         status = learn(status, snapshot.spec, lesson, now, seed)
     status = tick(snapshot, status, now)
 
+    unproven = _unproven(status, alive)
     status = replace(status, bounds=(*own_bounds(snapshot.spec, alive), *snapshot.bounds))
-    terms = _terms(snapshot, status, alive, now)
+    terms = _terms(snapshot, status, alive, len(unproven), now)
     room = max(0, min(term.allows for term in terms if term.allows is not None))
     reserved = status.creating[:room]
     new = tuple(range(status.sequence + 1, status.sequence + 1 + room - len(reserved)))
@@ -74,13 +75,14 @@ def decide(snapshot: Snapshot, now: float, seed: int) -> Decision:
     status = replace(status, sequence=status.sequence + len(new), creating=reserved + new)
 
     leaves = tuple(leave(snapshot, status, alive, now))
-    status = _describe(snapshot, status, alive, terms, now)
+    counted = {uid for uid, _ in status.uncounted}
+    status = _describe(snapshot, status, alive, len(unproven), terms, now)
     return Decision(
         actions=(
             *leaves,
-            *(Release(pod=pod) for pod in snapshot.pods if _countable(pod, status, now)),
+            *(Release(pod=pod) for pod in snapshot.pods if _countable(pod, counted, now)),
             *_set_actions(snapshot),
-            *(() if _denied(snapshot, now) else _creates(snapshot, status, alive, now, seed)),
+            *(() if _denied(snapshot, now) else _creates(snapshot, status, unproven, now, seed)),
         ),
         status=status,
         explanation=terms,
@@ -165,8 +167,9 @@ def _blame(
 
 def _nodes(snapshot: Snapshot) -> int:
     """How many nodes there are; if nobody may count them, those that startds have shown."""
-    shown = {pod.node for pod in snapshot.pods if pod.node} | {node.name for node in snapshot.status.nodes}
-    return len(shown) if snapshot.nodes is None else snapshot.nodes
+    if snapshot.nodes is not None:
+        return snapshot.nodes
+    return len({pod.node for pod in snapshot.pods if pod.node} | {node.name for node in snapshot.status.nodes})
 
 
 def _used(usage: Usage, pod: Pod, result: Outcome) -> Usage:
@@ -204,14 +207,13 @@ def own_bounds(spec: Spec, alive: Sequence[Pod]) -> Iterable[Bound]:
             yield Bound(name=name, startds=len(alive) + (limit - used) // one if one else 0, because=because)
 
 
-def _creates(snapshot: Snapshot, status: Status, alive: Sequence[Pod], now: float, seed: int) -> Iterable[Create]:
-    nodes = _nodes(snapshot)
+def _creates(snapshot: Snapshot, status: Status, unproven: Sequence[Pod], now: float, seed: int) -> Iterable[Create]:
     avoid = snapshot.avoid | {node.name for node in status.blamed}
     if status.circuit is Circuit.HALF_OPEN:
         # The emptiest node is the one where all have failed.
-        avoid |= blame.suspected(status.nodes, nodes)
+        avoid |= blame.suspected(status.nodes, _nodes(snapshot))
     trial = blame.on_trial(status.nodes, now)
-    busy = {pod.node for pod in _unproven(status, alive)}
+    busy = {pod.node for pod in unproven}
     for number in status.creating:
         yield Create(
             sequence=number,
@@ -228,7 +230,7 @@ def _lifetime(spec: Spec, sequence: int, seed: int) -> int | None:
     return round(spec.lifetime * spread)
 
 
-def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], now: float) -> tuple[Term, ...]:
+def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], unproven: int, now: float) -> tuple[Term, ...]:
     """All that bounds the number of pods to be made, those included that are reserved but not seen."""
     spec = snapshot.spec
     terms = [
@@ -240,7 +242,6 @@ def _terms(snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], now: floa
         for bound in status.bounds
     ]
 
-    unproven = len(_unproven(status, alive))
     because = f"{unproven} unproven, of {status.window} that may be"
     if status.owed:
         because += f" and {status.owed} in place of startds that were taken away at work"
@@ -275,13 +276,13 @@ def _set_actions(snapshot: Snapshot) -> Iterable[Action]:
 
 
 def _describe(
-    snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], terms: tuple[Term, ...], now: float
+    snapshot: Snapshot, status: Status, alive: tuple[Pod, ...], unproven: int, terms: tuple[Term, ...], now: float
 ) -> Status:
     """The status with what a person reads; it changes only when something happens, not with every look."""
     count = Count(
         total=len(alive) + len(status.creating),
         running=sum(pod.started is not None for pod in alive),
-        unproven=len(_unproven(status, alive)) + len(status.creating),
+        unproven=unproven + len(status.creating),
         proven=len(status.proven),
     )
     limit, ruling = min((bound.startds, bound.because) for bound in status.bounds if bound.startds is not None)
@@ -333,8 +334,8 @@ def _denied(snapshot: Snapshot, now: float) -> bool:
     return snapshot.denial is not None and now < snapshot.denial.until
 
 
-def _countable(pod: Pod, status: Status, now: float) -> bool:
+def _countable(pod: Pod, counted: Set[str], now: float) -> bool:
     """Whether a pod may go: its outcome is in the status, or it was never ours to count."""
     if pod.held:
-        return pod.uid in {uid for uid, _ in status.uncounted}
+        return pod.uid in counted
     return ended(pod, now) and pod.deadline is None

@@ -129,8 +129,8 @@ class Controller:
     async def turn(self) -> float:
         """Decides on every set and acts, if we lead; when to do so again at the latest."""
         wakes = [self._clock() + IDLE_SECONDS]
-        self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
         if not self._leads():
+            self._show()
             return min(wakes)
         pods: dict[str, list[Pod]] = {}
         for owner, pod in self._pods.objects.values():
@@ -138,7 +138,8 @@ class Controller:
         sets = dict(self._sets.objects)
         cluster = self._survey.cluster
         looks = self._looks(cluster, sets, pods)
-        uses = node_uses(cluster, [pod for some in pods.values() for pod in some])
+        # One set shares with nobody.
+        uses = node_uses(cluster, [pod for some in pods.values() for pod in some]) if len(looks) > 1 else []
         orphans = {name: some for name, some in pods.items() if name not in sets}
         for snapshot in shared(looks, uses, self._clock()):
             name = snapshot.name
@@ -155,8 +156,12 @@ class Controller:
                 log(event="refused", set=name, status=error.status, message=str(error))
         if self.fresh and self._leads():
             await self._release_orphans(orphans)
-        self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
+        self._show()
         return min(wakes)
+
+    def _show(self) -> None:
+        """Lets Prometheus see the statuses as they are now."""
+        self.metrics.statuses = {name: status_of(startdset) for name, startdset in self._sets.objects.items()}
 
     def _looks(self, cluster: Cluster, sets: Mapping[str, Json], pods: Mapping[str, Sequence[Pod]]) -> list[Snapshot]:
         """One look at all sets, with what limits each."""
