@@ -227,7 +227,7 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 {"name": "scratch", "emptyDir": {"sizeLimit": f"{args.size.disk_mib}Mi"}},
                 {"name": "cvmfs", "persistentVolumeClaim": {"claimName": args.cvmfs_claim, "readOnly": True}},
                 {"name": "credentials", "secret": {"secretName": args.credentials, "defaultMode": 0o440}},
-                {"name": "pod", "downwardAPI": {"items": [_from_annotation("requested")]}},
+                {"name": "pod", "downwardAPI": {"items": [_file("requested", _annotation("requested"))]}},
             ],
         },
     }
@@ -270,7 +270,7 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             *({"name": name, "value": value} for name, value in told.items()),
             _from_pod("POD_NAME", "metadata.name"),
             _from_pod("NODE_NAME", "spec.nodeName"),
-            _from_pod("LIFETIME_SECONDS", f"metadata.annotations['{GROUP}/lifetime']"),
+            _from_pod("LIFETIME_SECONDS", _annotation("lifetime")),
             _from_limits("CORES", "limits.cpu", "1"),
             _from_limits("MEMORY_MIB", "limits.memory", "1Mi"),
         ],
@@ -329,8 +329,12 @@ def _probe(program: str, *, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _from_annotation(name: str) -> dict[str, Any]:
-    return {"path": name, "fieldRef": {"fieldPath": f"metadata.annotations['{GROUP}/{name}']"}}
+def _annotation(name: str) -> str:
+    return f"metadata.annotations['{GROUP}/{name}']"
+
+
+def _file(name: str, path: str) -> dict[str, Any]:
+    return {"path": name, "fieldRef": {"fieldPath": path}}
 
 
 def _from_pod(name: str, path: str) -> dict[str, Any]:

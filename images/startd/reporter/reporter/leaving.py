@@ -60,10 +60,7 @@ def step(now: float, *, busy: float, deadline: float | None) -> Step:
 
 def requested(file: Path) -> str:
     """What the pod's annotation asks for; empty if nothing."""
-    try:
-        return file.read_text(errors="replace").strip()
-    except OSError:
-        return ""
+    return _read(file)
 
 
 def starters(processes: Path = Path("/proc")) -> frozenset[int]:
@@ -78,5 +75,5 @@ def starters(processes: Path = Path("/proc")) -> frozenset[int]:
 def _read(file: Path) -> str:
     try:
         return file.read_text(errors="replace").strip()
-    except OSError:  # it has just ended
+    except OSError:  # it is not there, or the process that it told of has just ended
         return ""
