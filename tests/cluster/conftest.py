@@ -14,31 +14,11 @@ import pytest
 from local.paths import CHECKOUT
 from local.target import Target
 from tests.cluster import toolbox
+from tests.cluster.cluster import KUBECTL_SECONDS, Cluster
 from tests.cluster.controller import CRD, CRD_NAME, NAMESPACE, RULES, Site
+from tests.cluster.stage import Stage, opened
 
 UP_SECONDS = 3600  # cold: everything is downloaded and built
-KUBECTL_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The API server of the node, by kubectl."""
-
-    kubeconfig: Path
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
-        """What kubectl prints on standard output; with check=False both streams, whatever the exit code."""
-        done = subprocess.run(
-            ["kubectl", "--kubeconfig", self.kubeconfig, *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=KUBECTL_SECONDS,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            pytest.fail(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
-        return done.stdout if check else done.stdout + done.stderr
 
 
 @dataclass(frozen=True)
@@ -185,3 +165,10 @@ def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site
             patch = '{"metadata":{"finalizers":null}}'
             node.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch, check=False)
     node.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+
+
+@pytest.fixture(scope="module")
+def stage(site: Cluster) -> Iterator[Stage]:
+    """Sets of a module's own beside the site's."""
+    with opened(site) as stage:
+        yield stage

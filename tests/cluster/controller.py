@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from components.vacuum import rules
 from local.paths import CHECKOUT
+from tests.cluster.cluster import Cluster
 
 NAMESPACE = "t-vacuum-api"
 CRD = CHECKOUT / "components" / "startdset_crd.yaml"
@@ -30,15 +31,6 @@ RULES = [
     }
     for rule in rules()
 ]
-
-
-class Cluster(Protocol):
-    """What the fixture `node` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 def eventually(condition: Callable[[], Any], what: str) -> None:
@@ -59,7 +51,6 @@ class Site:
     kubeconfig: Path
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
-    made: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         with socket.socket() as free, self.log.open("ab") as log:

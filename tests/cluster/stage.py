@@ -11,12 +11,15 @@ import subprocess
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from tests.cluster.cluster import Cluster
 
 SITE = "dev"
 POOL = ("-n", "pool", "deployment/cm")
@@ -38,15 +41,6 @@ MIB = 192
 
 Json = dict[str, Any]
 T = TypeVar("T")
-
-
-class Cluster(Protocol):
-    """What the fixture `site` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 def posix(text: str) -> float:
@@ -518,3 +512,20 @@ def opened(cluster: Cluster) -> Iterator[Stage]:
     finally:
         stage.clear()
         stage.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A story: the set, and its jobs in the order in which they were queued."""
+
+    startds: Startds
+    jobs: tuple[Job, ...] = ()
+
+
+@contextmanager
+def under_way(
+    stage: Stage, stories: Mapping[str, Callable[[Stage], T]], at_once: int
+) -> Iterator[Mapping[str, Future[T]]]:
+    """All stories, in their order, so many at once; the end waits for each of them."""
+    with ThreadPoolExecutor(at_once) as players:
+        yield {name: players.submit(play, stage) for name, play in stories.items()}

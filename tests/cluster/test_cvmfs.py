@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
 from local import images, node as machine, repository
 from local.progress import Progress
+from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -24,15 +25,6 @@ DIRECTORY = f"/var/cvmfs/{NAMESPACE}"
 README = f"/cvmfs/{repository.REPOSITORY}/README"
 WAIT = "--timeout=120s"
 RECOVERY_SECONDS = 60.0
-
-
-class Cluster(Protocol):
-    """What the fixture `node` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 def mounter(name: str, image: str, wanted: str, directory: str) -> dict[str, Any]:

@@ -6,27 +6,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
 from local import images, node as machine
 from local.progress import Progress
+from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "images-test"
 WAIT = "--timeout=120s"
-
-
-class Cluster(Protocol):
-    """What the fixture `node` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 @dataclass(frozen=True)

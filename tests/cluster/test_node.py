@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from local.node import configuration, processes
 from local.node.layout import API_PORT, DNS_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME, this_machine
 from local.progress import Progress
 from tests.cluster import toolbox
+from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -24,15 +25,6 @@ NAMESPACE = "node-test"
 TRUSTED = "node-test-system"
 LAYOUT = this_machine()
 WAIT_SECONDS = 120.0
-
-
-class Cluster(Protocol):
-    """What the fixture `node` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -20,6 +20,7 @@ from local.authority import Authority, pem
 from local.pool import token
 from local.pool.condor import ADDRESS, STARTD, TRUST_DOMAIN
 from local.progress import Progress
+from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -29,15 +30,6 @@ METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
 WAIT_SECONDS = 120.0
 PROXY_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")  # of RFC 3820, encoded
-
-
-class Cluster(Protocol):
-    """What the fixture `site` provides."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str: ...
 
 
 def eventually(look: Callable[[], str], what: str) -> str:

@@ -19,7 +19,8 @@ from local.engine import Engine
 from local.paths import CHECKOUT, state_dir
 from local.progress import Progress
 from outputs import Outputs
-from tests.cluster.conftest import STEPS, Cluster, Interrupted, git_status
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import STEPS, Interrupted, git_status
 
 pytestmark = pytest.mark.cluster
 

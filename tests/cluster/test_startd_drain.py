@@ -4,13 +4,11 @@ The stories play at once, each on a small set of its own beside the site's; the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
 
 import pytest
 
-from tests.cluster.conftest import Cluster
-from tests.cluster.stage import LIFETIME, REQUESTED, Job, Json, Stage, Startds, opened
+from tests.cluster.stage import LIFETIME, REQUESTED, Json, Stage, Startds, Told, under_way
 
 pytestmark = pytest.mark.cluster
 
@@ -18,14 +16,6 @@ pytestmark = pytest.mark.cluster
 LONG = "sleep 75"
 NODE = "atlas-local"
 AT_ONCE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A story: the set, and the jobs in the order in which they were queued."""
-
-    startds: Startds
-    jobs: tuple[Job, ...] = ()
 
 
 def newer(startds: Startds) -> Json:
@@ -114,16 +104,10 @@ Stories = Mapping[str, Future[Told]]
 
 
 @pytest.fixture(scope="module")
-def stage(site: Cluster) -> Iterator[Stage]:
-    with opened(site) as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
 def stories(stage: Stage) -> Iterator[Stories]:
     """All stories, under way."""
-    with ThreadPoolExecutor(AT_ONCE) as players:
-        yield {name: players.submit(play, stage) for name, play in STORIES.items()}
+    with under_way(stage, STORIES, AT_ONCE) as stories:
+        yield stories
 
 
 def asked(startds: Startds, number: int) -> str | None:

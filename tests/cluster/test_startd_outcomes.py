@@ -8,12 +8,11 @@ import os
 import signal
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 
-from tests.cluster.conftest import Cluster
-from tests.cluster.stage import BACKOFF_SECONDS, FOREVER, Json, Stage, Startds, opened, posix
+from tests.cluster.stage import BACKOFF_SECONDS, FOREVER, Json, Stage, Startds, posix, under_way
 
 pytestmark = pytest.mark.cluster
 
@@ -208,16 +207,10 @@ Told = Mapping[str, Future[Startds]]
 
 
 @pytest.fixture(scope="module")
-def stage(site: Cluster) -> Iterator[Stage]:
-    with opened(site) as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
 def told(stage: Stage) -> Iterator[Told]:
     """All stories, under way; the longest begin first."""
-    with ThreadPoolExecutor(AT_ONCE) as players:
-        yield {name: players.submit(play, stage) for name, play in STORIES.items()}
+    with under_way(stage, STORIES, AT_ONCE) as stories:
+        yield stories
 
 
 def summary(startds: Startds, number: int = 1) -> tuple[str, str, int | None]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from local.paths import CHECKOUT
+from tests.cluster.cluster import Cluster
 from tests.cluster.controller import (
     FINDS_NOTHING,
     NAMESPACE,
     STAYS,
-    Cluster,
     Site,
     eventually,
 )

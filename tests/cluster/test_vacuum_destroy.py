@@ -9,16 +9,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
 from local.node import processes
 from local.node.layout import this_machine
-from tests.cluster.conftest import Cluster
-from tests.cluster.stage import FAST_SECONDS, FOREVER, Job, Stage, Startds, opened
+from tests.cluster.stage import FAST_SECONDS, FOREVER, Job, Stage, Startds, Told, under_way
 
 pytestmark = pytest.mark.cluster
 
@@ -28,14 +26,6 @@ OUTCOME_FINALIZER = "vacuum.atlas-sites.io/outcome"
 OUTAGE_SECONDS = 15.0
 AT_ONCE = 8
 IN_A_HURRY = "in a hurry"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A story: the set, and the jobs that ran when it was deleted."""
-
-    startds: Startds
-    jobs: tuple[Job, ...] = ()
 
 
 def busy(stage: Stage, name: str, *scripts: str, **more: object) -> Told:
@@ -100,16 +90,10 @@ Stories = Mapping[str, Future[Told]]
 
 
 @pytest.fixture(scope="module")
-def stage(site: Cluster) -> Iterator[Stage]:
-    with opened(site) as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
 def stories(stage: Stage) -> Iterator[Stories]:
     """All stories, under way."""
-    with ThreadPoolExecutor(AT_ONCE) as players:
-        yield {name: players.submit(play, stage) for name, play in STORIES.items()}
+    with under_way(stage, STORIES, AT_ONCE) as stories:
+        yield stories
 
 
 def whole(job: Job) -> bool:

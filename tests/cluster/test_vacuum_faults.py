@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,15 +42,7 @@ class MortalApi(Api):
         self._death = death
         self._dead = False
 
-    async def _call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        content_type: str = "application/json",
-    ) -> Json:
+    async def _call(self, verb: str, path: str, **rest: Any) -> Json:
         if self._dead:  # calls that were on their way side by side must not outlive it
             raise Crash
         if verb != "GET" and "/events" not in path:
@@ -58,7 +50,7 @@ class MortalApi(Api):
             self._left -= 1
         if self._dead and self._death is Where.BEFORE:
             raise Crash
-        answer = await super()._call(verb, path, params=params, body=body, content_type=content_type)
+        answer = await super()._call(verb, path, **rest)
         if self._dead:
             raise Crash
         return answer

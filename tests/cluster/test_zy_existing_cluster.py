@@ -16,7 +16,8 @@ import pytest
 from local import node as machine, tools
 from local.paths import CHECKOUT, state_dir
 from local.progress import Progress
-from tests.cluster.conftest import UP_SECONDS, Cluster
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import UP_SECONDS
 from tests.cluster.stage import REQUESTED, Job, Stage
 from tests.engine.test_registry import running
 
