@@ -5,4 +5,4 @@ import settings
 from sites import Site
 
 stack = settings.load()
-outputs.export([Site(site.name, site, stack.images) for site in stack.sites])
+outputs.export([Site(site, stack.images) for site in stack.sites])

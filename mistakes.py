@@ -1,13 +1,15 @@
 """Says in one sentence what is wrong with a value of a stack file: the path of its key, the value, what is allowed."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-UNITS = {"Mib": "MiB", "Seconds": "seconds", "Hours": "hours"}
+Location = tuple[int | str, ...]
+
+UNITS = {"Mib": "MiB", "Gib": "GiB", "Seconds": "seconds", "Minutes": "minutes", "Hours": "hours"}
 SHOWN_CHARACTERS = 60
 NEVER_SHOWN = ("key",)  # a private key must not reach a terminal or a CI log, not even a wrong one
 BLOCK, LIST, WHOLE = "a block of keys", "a list", "a whole number"
@@ -29,15 +31,19 @@ ALLOWED = {
 }
 
 
-def sentences(root: str, model: type[BaseModel], error: ValidationError) -> list[str]:
+def sentences(root: str | Callable[[Location], str], model: type[BaseModel], error: ValidationError) -> list[str]:
     """One sentence for each mistake that pydantic found.
 
     Args:
-        root: the configuration key that the value was read from.
+        root: the configuration key that the value was read from, or what gives it for a place inside the value.
         model: what the value, or each item of the list that it is, should be.
         error: pydantic's account of them.
     """
-    return [sentence(root, model, details) for details in error.errors() if not _consequence(details)]
+    return [
+        sentence(root if isinstance(root, str) else root(details["loc"]), model, details)
+        for details in error.errors()
+        if not _consequence(details)
+    ]
 
 
 def _consequence(details: ErrorDetails) -> bool:
@@ -67,7 +73,7 @@ def sentence(root: str, model: type[BaseModel], details: ErrorDetails) -> str:
     return f"{path} is {_shown(location, details['input'])}; allowed: {allowed}."
 
 
-def keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def keys(model: type[BaseModel], location: Location) -> list[str]:
     """The keys that may stand at a place inside a model, as a stack file spells them."""
     for part in location:
         if isinstance(part, int):
@@ -93,7 +99,7 @@ def _right_keys(wrong: str, right: list[str]) -> str:
     return f"the keys here are {', '.join(right)}"
 
 
-def _shown(location: tuple[int | str, ...], value: object) -> str:
+def _shown(location: Location, value: object) -> str:
     match value:
         case str() if (location and location[-1] in NEVER_SHOWN) or "PRIVATE KEY" in value or "\n" in value:
             return "text that is not shown here"
@@ -109,7 +115,7 @@ def _shown(location: tuple[int | str, ...], value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _unit(location: tuple[int | str, ...]) -> str | None:
+def _unit(location: Location) -> str | None:
     """The unit that the end of a key promises."""
     name = next((part for part in reversed(location) if isinstance(part, str)), "")
     return next((unit for suffix, unit in UNITS.items() if name.endswith(suffix)), None)

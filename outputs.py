@@ -11,6 +11,7 @@ import pulumi
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from components.cluster.pools import NodePool
 from sites import Site
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -20,11 +21,28 @@ class _Promise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+class PoolOutputs(_Promise):
+    """Nodes of one shape that an autoscaler may make."""
+
+    name: str
+    max: int = Field(description="Nodes at most")
+    cores: float = Field(description="That pods may request of one node")
+    memory_mib: int = Field(description="That pods may request of one node")
+    disk_mib: int = Field(description="Of local disk, that pods may request of one node")
+    spot: bool = Field(description="The cloud may take nodes back at any time")
+    retiring: bool = Field(description="It takes no more startds")
+    price_per_hour: float | None = Field(default=None, description="Of one node, in the currency of the site's budget")
+
+
 class ClusterOutputs(_Promise):
     """How the site's cluster is reached."""
 
-    kind: Literal["existing"] = Field(description="Who made the cluster: existing is somebody else")
+    kind: Literal["existing", "azure", "gcp", "aws"] = Field(
+        description="Who made the cluster: existing is somebody else"
+    )
+    region: str | None = Field(default=None, description="Of the cloud; null for existing")
     kubeconfig: str = Field(description="Secret: the text of a kubeconfig file with this cluster alone")
+    pools: list[PoolOutputs] | None = Field(default=None, description="For startds; null where nobody knows of one")
 
 
 class SquidOutputs(_Promise):
@@ -99,7 +117,12 @@ def describe(site: Site) -> Mapping[str, Any]:
         "atlasSite": own.atlas_site,
         "namespace": site.namespaces.site,
         "systemNamespace": site.namespaces.system,
-        "cluster": {"kind": own.kind, "kubeconfig": site.cluster.kubeconfig},
+        "cluster": {
+            "kind": own.kind,
+            "region": site.cluster.region,
+            "kubeconfig": site.cluster.kubeconfig,
+            "pools": None if site.cluster.pools is None else [_pool(pool) for pool in site.cluster.pools],
+        },
         "squid": {"vip": site.squids.vip, "endpoints": site.squids.endpoints, "proxies": site.squids.proxies},
         "cvmfs": {
             "hostPath": site.cvmfs.host_path,
@@ -113,4 +136,17 @@ def describe(site: Site) -> Mapping[str, Any]:
             "memoryMib": site.startds.limits.memory_mib,
         },
         "metrics": {"vacuum": site.vacuum.metrics, "credentials": site.credentials.metrics},
+    }
+
+
+def _pool(pool: NodePool) -> Mapping[str, Any]:
+    return {
+        "name": pool.name,
+        "max": pool.most,
+        "cores": pool.cores,
+        "memoryMib": pool.memory_mib,
+        "diskMib": pool.disk_mib,
+        "spot": pool.spot,
+        "retiring": pool.retiring,
+        "pricePerHour": pool.price_per_hour,
     }

@@ -1,14 +1,9 @@
 """One site, read as a table of contents: its cluster, then each part of the workload, in order of dependence."""
 
-import os
-from pathlib import Path
-
 import pulumi
 
+import clusters
 import settings
-from components.cluster import kubeconfig
-from components.cluster.existing import ExistingCluster, ExistingClusterArgs
-from components.cluster.pools import NodePool, Taint
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
@@ -25,21 +20,18 @@ SPARE_MEMORY_MIB = 4096
 class Site(pulumi.ComponentResource):
     """A cluster and everything on it that makes it a site."""
 
-    def __init__(
-        self, name: str, site: settings.Site, images: settings.Images, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("atlas-sites:index:Site", name, None, opts)
+    def __init__(self, site: settings.Site, images: settings.Images) -> None:
+        name = site.name
+        # Whatever is below it, and begins with its name, inherits this.
+        former = [pulumi.Alias(name=earlier) for earlier in site.former_names]
+        super().__init__("atlas-sites:index:Site", name, None, pulumi.ResourceOptions(aliases=former))
         self.settings = site
-        self.cluster = ExistingCluster(
-            f"{name}-cluster",
-            ExistingClusterArgs(kubeconfig=access(site)),
-            pulumi.ResourceOptions(parent=self),
-        )
+        self.cluster = clusters.make(f"{name}-cluster", site, pulumi.ResourceOptions(parent=self))
         on_it = pulumi.ResourceOptions(parent=self, providers=[self.cluster.provider])
         self.namespaces = Namespaces(
             f"{name}-namespaces",
             NamespacesArgs(
-                site=site.name,
+                site=site.lasting_name,
                 quota=quota(site),
                 collector=site.pool.collector,
                 pool_networks=site.pool.networks,
@@ -49,7 +41,7 @@ class Site(pulumi.ComponentResource):
         self.squids = Squids(
             f"{name}-squid",
             SquidsArgs(
-                site=site.name,
+                site=site.lasting_name,
                 namespace=self.namespaces.site,
                 priority=self.namespaces.priority,
                 image=images.squid,
@@ -64,7 +56,7 @@ class Site(pulumi.ComponentResource):
         self.cvmfs = Cvmfs(
             f"{name}-cvmfs",
             CvmfsArgs(
-                site=site.name,
+                site=site.lasting_name,
                 namespace=self.namespaces.system,
                 consumers=self.namespaces.site,
                 image=images.cvmfs,
@@ -80,11 +72,11 @@ class Site(pulumi.ComponentResource):
         self.vacuum = Vacuum(
             f"{name}-vacuum",
             VacuumArgs(
-                site=site.name,
+                site=site.lasting_name,
                 namespace=self.namespaces.site,
                 priority=self.namespaces.priority,
                 image=images.services,
-                pools=None if site.pools is None else [_pool(pool) for pool in site.pools],
+                pools=self.cluster.pools,
             ),
             on_it,
         )
@@ -107,39 +99,6 @@ def quota(site: settings.Site) -> dict[str, str]:
     }
 
 
-def access(site: settings.Site) -> kubeconfig.Kubeconfig:
-    """How the site's cluster is reached: by the file that the stack names, or else by the one that KUBECONFIG does.
-
-    Raises:
-        pulumi.RunError: neither is there, or it does not lead to a cluster. `~/.kube/config` is never a default:
-            whoever looked at another cluster last would deploy into that one.
-    """
-    file = site.kubeconfig or os.environ.get("KUBECONFIG")
-    if not file:
-        raise pulumi.RunError(
-            f"site {site.name}: no kubeconfig: name the cluster's file as the key kubeconfig of the site, "
-            "or in the environment variable KUBECONFIG."
-        )
-    try:
-        return kubeconfig.read(Path(file).expanduser(), site.context)
-    except kubeconfig.KubeconfigError as error:
-        raise pulumi.RunError(f"site {site.name}: {error}.") from None
-
-
-def _pool(pool: settings.NodePool) -> NodePool:
-    return NodePool(
-        name=pool.name,
-        selector=pool.selector,
-        most=pool.max,
-        cores=pool.cores,
-        memory_mib=pool.memory_mib,
-        disk_mib=pool.disk_mib,
-        pods=pool.pods,
-        taints=[Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in pool.taints],
-        price_per_hour=pool.price_per_hour,
-    )
-
-
 def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
     own = site.settings
     host, token, authority = (
@@ -148,7 +107,7 @@ def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
         own.pool.certificate_authority,
     )
     return CredentialsArgs(
-        site=own.name,
+        site=own.lasting_name,
         namespace=site.namespaces.site,
         priority=site.namespaces.priority,
         image=images.services,
@@ -171,7 +130,7 @@ def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
 def _startds(site: Site, images: settings.Images) -> StartdsArgs:
     own, startds = site.settings, site.settings.startds
     return StartdsArgs(
-        site=own.name,
+        site=own.lasting_name,
         namespace=site.namespaces.site,
         image=images.startd,
         atlas_site=own.atlas_site,
@@ -181,6 +140,7 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
         cvmfs_claim=site.cvmfs.claim,
         repositories=own.cvmfs.repositories,
         proxy=site.squids.vip,
+        pools=site.cluster.pools or (),
         size=StartdSize(
             cores=startds.cores,
             requested_cores=startds.requested_cores or startds.cores,

@@ -9,6 +9,7 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.meta import v1 as meta
 
 from components import pods
+from components.cluster.pools import LABEL, NodePool
 from components.labels import labels
 from components.vacuum import GROUP
 
@@ -101,6 +102,7 @@ class StartdsArgs:
         cvmfs_claim: to mount the repositories by.
         repositories: that must be there before a startd begins.
         proxy: the address of the squids, for payloads.
+        pools: nodes that they may go to, besides those that keep nobody off.
     """
 
     site: str
@@ -113,6 +115,7 @@ class StartdsArgs:
     cvmfs_claim: pulumi.Input[str]
     repositories: Sequence[str]
     proxy: str
+    pools: Sequence[NodePool] = ()
     size: StartdSize
     times: StartdTimes
     limits: StartdLimits
@@ -221,6 +224,7 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 # For the payloads' own sockets; HTCondor is told the same number for its own.
                 "sysctls": [{"name": "net.ipv4.tcp_keepalive_time", "value": str(args.times.keepalive)}],
             },
+            **_placement(args.pools),
             "initContainers": [_software(args)],
             "containers": [_startd(args)],
             "volumes": [
@@ -230,6 +234,28 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 {"name": "pod", "downwardAPI": {"items": [_file("requested", _annotation("requested"))]}},
             ],
         },
+    }
+
+
+def _placement(pools: Sequence[NodePool]) -> dict[str, Any]:
+    """Which nodes a startd may go to: those of our job pools where there are such, and not of one that is retiring."""
+    taints = {taint: None for pool in pools for taint in pool.taints}
+    tolerations = [
+        {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect} for taint in taints
+    ]
+    own = [pool for pool in pools if LABEL in pool.selector]
+    retiring = sorted(pool.selector[LABEL] for pool in own if pool.retiring)
+    required: list[dict[str, Any]] = [{"key": LABEL, "operator": "Exists"}] if own else []
+    if retiring:
+        required.append({"key": LABEL, "operator": "NotIn", "values": retiring})
+    terms = {"nodeSelectorTerms": [{"matchExpressions": required}]}
+    return {
+        **({"tolerations": tolerations} if tolerations else {}),
+        **(
+            {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+            if required
+            else {}
+        ),
     }
 
 

@@ -3,43 +3,37 @@
 Changes nothing of the cluster itself, and does not look for node pools: what may run there is the stack's to say.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
+from components.cluster.cluster import Cluster
 from components.cluster.kubeconfig import Kubeconfig
+from components.cluster.pools import NodePool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingClusterArgs:
-    """How the cluster is reached."""
-
-    kubeconfig: Kubeconfig
-
-
-class ExistingCluster(pulumi.ComponentResource):
-    """Access to one cluster.
+    """How the cluster is reached, and what may run there.
 
     Attributes:
-        kubeconfig: secret; the text of a kubeconfig file with this cluster alone.
-        provider: deploys into this cluster and into no other.
+        identifier: what tells it from other clusters, for good.
+        kubeconfig: access to it.
+        pools: that an autoscaler may fill; None if nobody knows.
     """
 
-    kubeconfig: pulumi.Output[str]
-    provider: kubernetes.Provider
+    identifier: str
+    kubeconfig: Kubeconfig
+    pools: Sequence[NodePool] | None = None
+
+
+class ExistingCluster(Cluster):
+    """Access to one cluster."""
 
     def __init__(self, name: str, args: ExistingClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:cluster:ExistingCluster", name, None, opts)
-        self.kubeconfig = pulumi.Output.secret(args.kubeconfig.content)
-        self.provider = kubernetes.Provider(
-            f"{name}-kubernetes",
-            kubeconfig=self.kubeconfig,
-            # Without a literal identifier a renewed credential looks like another cluster: every object is replaced.
-            cluster_identifier=name,
-            # Configuration changes in place: replacing an object under a fixed name would delete it first.
-            enable_config_map_mutable=True,
-            enable_secret_mutable=True,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        self.region = None
+        self.pools = args.pools
+        self.reach(name, args.kubeconfig.content, args.identifier, needs=[])
         self.register_outputs({"kubeconfig": self.kubeconfig, "context": args.kubeconfig.context})

@@ -1,4 +1,4 @@
-"""Node pools: what the vacuum controller is told of the nodes that an autoscaler may add."""
+"""Node pools: how nodes for startds are told from others, and what the vacuum controller is told of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +14,11 @@ class Taint:
     effect: str
 
 
+# On each node of a pool that we make: which pool and generation it is of, and that nothing but startds may go there.
+LABEL = "atlas-sites.io/pool"
+JOBS = Taint(key="atlas-sites.io/jobs", value="only", effect="NoSchedule")
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodePool:
     """Nodes of one shape.
@@ -26,6 +31,9 @@ class NodePool:
         cores, memory_mib, disk_mib: that pods may request of one node, which is less than the machine has.
         pods: that one node takes.
         price_per_hour: of one node, in the currency of the site's budget; None if nobody says.
+        spot: the cloud may take its nodes back at any time.
+        retiring: it takes no more startds, and goes when the last one has ended.
+        local_disk: where on the node images and emptyDir lie, in words; None if nobody says.
     """
 
     name: str
@@ -37,6 +45,9 @@ class NodePool:
     pods: int
     taints: Sequence[Taint] = ()
     price_per_hour: float | None = None
+    spot: bool = False
+    retiring: bool = False
+    local_disk: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """As services/vacuum/cluster.py reads it."""
@@ -50,5 +61,7 @@ class NodePool:
             "diskMib": self.disk_mib,
             "pods": self.pods,
             "taints": [asdict(taint) for taint in self.taints],
+            "spot": self.spot,
+            "retiring": self.retiring,
             **price,
         }

@@ -55,8 +55,8 @@ def test_the_page_of_reasons_has_a_paragraph_for_each_rule_and_for_no_other() ->
 def test_rules_and_program_agree_on_what_is_written_in_both() -> None:
     assert (pods.NAME, pods.INSTANCE) == (labels.NAME, labels.INSTANCE)
     assert naming.SYSTEM_SUFFIX == privilege.SYSTEM_SUFFIX
-    assert settings.DEV_STACK == images.DEV_STACK
-    assert int(keepalive.IDLE_SECONDS / keepalive.MARGIN) == settings.KEEPALIVE_MAX_SECONDS
+    assert settings.images.DEV_STACK == images.DEV_STACK
+    assert int(keepalive.IDLE_SECONDS / keepalive.MARGIN) == settings.workload.KEEPALIVE_MAX_SECONDS
     definition = yaml.safe_load((CHECKOUT / "components" / "startdset_crd.yaml").read_text())
     assert definition["spec"]["names"]["kind"] == pods.STARTD_SET
     assert definition["spec"]["group"] == GROUP

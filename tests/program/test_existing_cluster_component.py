@@ -14,7 +14,8 @@ PROVIDER = "pulumi:providers:kubernetes"
 
 def declared(content: str = "the access", *, preview: bool = False) -> Monitor:
     kubeconfig = Kubeconfig(content=content, context="mine")
-    return deploy(lambda: ExistingCluster("here-cluster", ExistingClusterArgs(kubeconfig=kubeconfig)), preview=preview)
+    args = ExistingClusterArgs(identifier="here-cluster", kubeconfig=kubeconfig)
+    return deploy(lambda: ExistingCluster("here-cluster", args), preview=preview)
 
 
 def test_every_part_hangs_on_the_component_and_keeps_to_the_policies() -> None:

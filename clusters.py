@@ -1,0 +1,156 @@
+"""From what a stack says of a site's cluster to the cluster; of the clouds' SDKs only those it needs are imported."""
+
+# ruff: noqa: PLC0415  each of the clouds' SDKs takes seconds to import, and most stacks need one of them or none
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+import settings
+from components.cluster import kubeconfig
+from components.cluster.cluster import Cluster
+from components.cluster.existing import ExistingCluster, ExistingClusterArgs
+from components.cluster.plan import Maintenance, SystemPool
+from components.cluster.pools import NodePool, Taint
+from components.startds import LEAVING_SECONDS
+
+
+def make(name: str, site: settings.Site, opts: pulumi.ResourceOptions) -> Cluster:
+    """The site's cluster: made by us, or reached where it is there already."""
+    match site:
+        case settings.ExistingSite():
+            return _existing(name, site, opts)
+        case settings.AzureSite():
+            return _azure(name, site, opts)
+        case settings.GoogleSite():
+            return _google(name, site, opts)
+        case settings.AmazonSite():
+            return _amazon(name, site, opts)
+
+
+def _existing(name: str, site: settings.ExistingSite, opts: pulumi.ResourceOptions) -> Cluster:
+    args = ExistingClusterArgs(
+        identifier=f"{site.lasting_name}-cluster",
+        kubeconfig=access(site),
+        pools=None if site.pools is None else [_node_pool(pool) for pool in site.pools],
+    )
+    return ExistingCluster(name, args, opts)
+
+
+def access(site: settings.ExistingSite) -> kubeconfig.Kubeconfig:
+    """How the site's cluster is reached: by the file that the stack names, or else by the one that KUBECONFIG does.
+
+    Raises:
+        pulumi.RunError: neither is there, or it does not lead to a cluster. `~/.kube/config` is never a default:
+            whoever looked at another cluster last would deploy into that one.
+    """
+    file = site.kubeconfig or os.environ.get("KUBECONFIG")
+    if not file:
+        raise pulumi.RunError(
+            f"site {site.name}: no kubeconfig: name the cluster's file as the key kubeconfig of the site, "
+            "or in the environment variable KUBECONFIG."
+        )
+    try:
+        return kubeconfig.read(Path(file).expanduser(), site.context)
+    except kubeconfig.KubeconfigError as error:
+        raise pulumi.RunError(f"site {site.name}: {error}.") from None
+
+
+def _node_pool(pool: settings.existing.NodePool) -> NodePool:
+    return NodePool(
+        name=pool.name,
+        selector=pool.selector,
+        most=pool.max,
+        cores=pool.cores,
+        memory_mib=pool.memory_mib,
+        disk_mib=pool.disk_mib,
+        pods=pool.pods,
+        taints=[Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in pool.taints],
+        price_per_hour=pool.price_per_hour,
+    )
+
+
+def _azure(name: str, site: settings.AzureSite, opts: pulumi.ResourceOptions) -> Cluster:
+    from components.cluster.azure import AzureCluster, AzureClusterArgs, AzureJobPool, AzureOutbound
+
+    own = site.cluster
+    args = AzureClusterArgs(
+        **_common(site),
+        subscription=own.subscription,
+        tier=own.tier,
+        admin_groups=own.admin_groups,
+        outbound=AzureOutbound(
+            by=own.outbound.by,
+            idle_minutes=own.outbound.idle_minutes,
+            ports_per_node=own.outbound.ports_per_node,
+            addresses=own.outbound.addresses,
+        ),
+        job_pools=[
+            AzureJobPool(
+                **_job_pool(pool), os_disk_gib=pool.os_disk_gib, kubelet_disk=pool.kubelet_disk, zones=pool.zones
+            )
+            for pool in site.job_pools
+        ],
+    )
+    return AzureCluster(name, args, opts)
+
+
+def _google(name: str, site: settings.GoogleSite, opts: pulumi.ResourceOptions) -> Cluster:
+    from components.cluster.gcp import GoogleCluster, GoogleClusterArgs, GoogleJobPool
+
+    own = site.cluster
+    args = GoogleClusterArgs(
+        **_common(site),
+        project=own.project,
+        zone=own.zone,
+        nat_idle_seconds=own.nat_idle_seconds,
+        job_pools=[GoogleJobPool(**_job_pool(pool), local_ssds=pool.local_ssds) for pool in site.job_pools],
+    )
+    return GoogleCluster(name, args, opts)
+
+
+def _amazon(name: str, site: settings.AmazonSite, opts: pulumi.ResourceOptions) -> Cluster:
+    from components.cluster.aws import AmazonCluster, AmazonClusterArgs
+    from components.cluster.plan import JobPool
+
+    own = site.cluster
+    args = AmazonClusterArgs(
+        **_common(site),
+        account=own.account,
+        zones=own.zones,
+        job_pools=[JobPool(**_job_pool(pool)) for pool in site.job_pools],
+    )
+    return AmazonCluster(name, args, opts)
+
+
+def _common(site: settings.CloudSite) -> dict[str, Any]:
+    """What `components.cluster.plan.ClusterArgs` wants to know."""
+    own = site.cluster
+    return {
+        "site": site.lasting_name,
+        "region": own.region,
+        "kubernetes_version": own.kubernetes_version,
+        "network": own.network,
+        "authorized_networks": own.authorized_networks,
+        "maintenance": Maintenance(
+            day=own.maintenance.day, start_hour_utc=own.maintenance.start_hour_utc, hours=own.maintenance.hours
+        ),
+        "system_pool": SystemPool(size=own.system_pool.size, nodes=own.system_pool.nodes),
+        "drain_seconds": site.startds.drain_seconds + LEAVING_SECONDS,
+    }
+
+
+def _job_pool(pool: settings.clouds.JobPool) -> dict[str, Any]:
+    """What `components.cluster.plan.JobPool` wants to know."""
+    return {
+        "name": pool.name,
+        "generation": pool.generation,
+        "size": pool.size,
+        "least": pool.min,
+        "most": pool.max,
+        "spot": pool.spot,
+        "retiring": pool.retiring,
+        "price_per_hour": pool.price_per_hour,
+    }

@@ -1,0 +1,151 @@
+"""What a stack may say of what runs on a site, whatever its cluster is."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.values import (
+    AtlasSite,
+    Certificates,
+    Closed,
+    Destination,
+    HostPort,
+    Network,
+    ObjectName,
+    PoolNetwork,
+    PrivateKey,
+    Repository,
+    SiteName,
+    Url,
+    Word,
+)
+
+# The shortest idle time-out that a site may meet by default is 240 s (Azure's NAT gateway); 1.2 is the margin.
+KEEPALIVE_MAX_SECONDS = 200
+# A pilot refuses to start on a proxy with fewer hours left, so one that is about to be refreshed must have more.
+PILOT_FLOOR_HOURS = 72
+
+
+class CertificateAuthority(Closed):
+    """Who signed the pool's host certificates: PEM text, or the key `ca.pem` of a ConfigMap in the site's cluster."""
+
+    pem: Certificates | None = None
+    config_map: ObjectName | None = None
+    namespace: ObjectName | None = None
+
+
+class Pool(Closed):
+    """The central pool that the site's startds join."""
+
+    collector: HostPort
+    trust_domain: Word
+    certificate_authority: CertificateAuthority | None = None
+    # Private networks that startds must reach for the pool; all other private addresses are closed to them.
+    networks: tuple[PoolNetwork, ...] = ()
+
+
+class HostCertificate(Closed):
+    """The Secret (keys hostcert, hostkey) with the host certificate, or both parts as Pulumi secrets."""
+
+    secret: ObjectName | None = None
+    namespace: ObjectName | None = None
+    certificate: Certificates | None = None
+    key: PrivateKey | None = None
+
+
+class Token(Closed):
+    """The Secret (key token) with a pool token."""
+
+    secret: ObjectName
+    namespace: ObjectName
+
+
+class Credentials(Closed):
+    """What startds prove themselves with to the pool."""
+
+    host_certificate: HostCertificate
+    token: Token | None = None
+    proxy_hours: Annotated[int, Field(ge=PILOT_FLOOR_HOURS + 1, le=24 * 14)] = 96
+    refresh_hours: Annotated[int, Field(ge=1)] = 6
+
+
+class Squid(Closed):
+    """The site's web caches."""
+
+    replicas: Annotated[int, Field(ge=1, le=20)] = 2
+    destinations: Annotated[tuple[Destination, ...], Field(min_length=1)]
+    clients: tuple[Network, ...] = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+    cache_mib: Annotated[int, Field(ge=64, le=1024 * 1024)] = 50 * 1024
+    memory_mib: Annotated[int, Field(ge=96, le=256 * 1024)] = 4096
+
+
+class Cvmfs(Closed):
+    """The software repositories, mounted by a DaemonSet of ours or (mode host) already there at /cvmfs of each node."""
+
+    mode: Literal["daemonset", "host"] = "daemonset"
+    repositories: Annotated[tuple[Repository, ...], Field(min_length=1)]
+    server_url: Url | None = None
+    quota_mib: Annotated[int, Field(ge=256, le=1024 * 1024)] = 20 * 1024
+
+
+class Limits(Closed):
+    """How much the site's startds may use together."""
+
+    pods: Annotated[int, Field(ge=1, le=100_000)]
+    cores: Annotated[int, Field(ge=1)]
+    memory_mib: Annotated[int, Field(ge=256)]
+    cost_per_hour: Annotated[float, Field(gt=0)] | None = None
+
+
+class Window(Closed):
+    """How many startds may run that have not shown yet that there is work."""
+
+    initial: Annotated[int, Field(ge=1)] = 4
+    maximum: Annotated[int, Field(ge=1)] | None = None
+
+
+class Backoff(Closed):
+    """How long the site waits when startds find no work: doubling from base to cap."""
+
+    base_seconds: Annotated[int, Field(ge=10)] = 600
+    cap_seconds: Annotated[int, Field(ge=10, le=24 * 3600)] = 3600
+
+
+class Startds(Closed):
+    """The site's workers."""
+
+    limits: Limits
+    cores: Annotated[int, Field(ge=1, le=256)] = 1
+    requested_cores: Annotated[float, Field(ge=0.01, le=256)] | None = None
+    memory_mib: Annotated[int, Field(ge=256)] = 2048
+    disk_mib: Annotated[int, Field(ge=512)] = 20 * 1024
+    start_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
+    no_claim_seconds: Annotated[int, Field(ge=20, le=24 * 3600)] = 600
+    drain_seconds: Annotated[int, Field(ge=30, le=7 * 24 * 3600)] = 3600
+    # Below the pilot's 96 hours, and often enough for a new image to be everywhere within days.
+    lifetime_seconds: Annotated[int, Field(ge=600, le=30 * 24 * 3600)] = 2 * 24 * 3600
+    update: Literal["OnFinish", "Drain"] = "OnFinish"
+    window: Window = Window()
+    backoff: Backoff = Backoff()
+
+
+class AnySite(Closed):
+    """What is said of each site, whatever its cluster is.
+
+    `former_names` are those that the site had before, the oldest first: all that bears a name keeps the oldest.
+    """
+
+    name: SiteName
+    former_names: tuple[SiteName, ...] = ()
+    atlas_site: AtlasSite
+    pool: Pool
+    credentials: Credentials
+    squid: Squid
+    cvmfs: Cvmfs
+    startds: Startds
+    keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
+
+    @property
+    def lasting_name(self) -> str:
+        """The name that its namespaces, its cluster and all else outside the stack bear for good."""
+        return self.former_names[0] if self.former_names else self.name
