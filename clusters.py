@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415  each of the clouds' SDKs takes seconds to import, and most stacks need one of them or none
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +20,69 @@ from components.startds import LEAVING_SECONDS
 
 def make(name: str, site: settings.Site, opts: pulumi.ResourceOptions) -> Cluster:
     """The site's cluster: made by us, or reached where it is there already."""
-    match site:
-        case settings.ExistingSite():
-            return _existing(name, site, opts)
-        case settings.AzureSite():
-            return _azure(name, site, opts)
-        case settings.GoogleSite():
-            return _google(name, site, opts)
-        case settings.AmazonSite():
-            return _amazon(name, site, opts)
+    try:
+        match site:
+            case settings.ExistingSite():
+                return _existing(name, site, opts)
+            case settings.AzureSite():
+                return _azure(name, site, opts)
+            case settings.GoogleSite():
+                return _google(name, site, opts)
+            case settings.AmazonSite():
+                return _amazon(name, site, opts)
+    except ModuleNotFoundError as error:
+        raise pulumi.RunError(
+            f"site {site.name}: the package {error.name} is not installed, which makes clusters of kind {site.kind}: "
+            "install what requirements/clouds.txt lists."
+        ) from None
+
+
+def check(sites: Sequence[settings.Site]) -> None:
+    """Says which sites' clusters cannot be reached for want of a kubeconfig.
+
+    Raises:
+        pulumi.RunError: there is no other site; with others, theirs must not wait for it, and all that is declared of
+            the site still is, or the engine would take it for given up and delete it.
+    """
+    problems = [problem for site in sites if isinstance(site, settings.ExistingSite) for problem in _problems(site)]
+    if len(problems) == len(sites):
+        raise pulumi.RunError("\n".join(problems))
+    for problem in problems:
+        pulumi.log.error(problem)
+
+
+def _problems(site: settings.ExistingSite) -> Iterator[str]:
+    try:
+        _access(site)
+    except kubeconfig.KubeconfigError as error:
+        yield f"site {site.name}: {error}."
 
 
 def _existing(name: str, site: settings.ExistingSite, opts: pulumi.ResourceOptions) -> Cluster:
+    try:
+        access = _access(site)
+    except kubeconfig.KubeconfigError:
+        access = kubeconfig.NOWHERE
     args = ExistingClusterArgs(
         identifier=f"{site.lasting_name}-cluster",
-        kubeconfig=access(site),
+        kubeconfig=access,
         pools=None if site.pools is None else [_node_pool(pool) for pool in site.pools],
     )
     return ExistingCluster(name, args, opts)
 
 
-def access(site: settings.ExistingSite) -> kubeconfig.Kubeconfig:
+def _access(site: settings.ExistingSite) -> kubeconfig.Kubeconfig:
     """How the site's cluster is reached: by the file that the stack names, or else by the one that KUBECONFIG does.
 
-    Raises:
-        pulumi.RunError: neither is there, or it does not lead to a cluster. `~/.kube/config` is never a default:
-            whoever looked at another cluster last would deploy into that one.
+    `~/.kube/config` is never a default: whoever looked at another cluster last would deploy into that one.
     """
     file = site.kubeconfig or os.environ.get("KUBECONFIG")
     if not file:
-        raise pulumi.RunError(
-            f"site {site.name}: no kubeconfig: name the cluster's file as the key kubeconfig of the site, "
-            "or in the environment variable KUBECONFIG."
+        raise kubeconfig.KubeconfigError(
+            "no kubeconfig: name the cluster's file as the key kubeconfig of the site, "
+            "or in the environment variable KUBECONFIG"
         )
-    try:
-        return kubeconfig.read(Path(file).expanduser(), site.context)
-    except kubeconfig.KubeconfigError as error:
-        raise pulumi.RunError(f"site {site.name}: {error}.") from None
+    return kubeconfig.read(Path(file).expanduser(), site.context)
 
 
 def _node_pool(pool: settings.existing.NodePool) -> NodePool:

@@ -17,3 +17,8 @@ def labels(site: str, component: str) -> dict[str, str]:
         "app.kubernetes.io/part-of": PART_OF,
         "app.kubernetes.io/managed-by": "pulumi",
     }
+
+
+def cost_tags(site: str, pool: str | None = None) -> dict[str, str]:
+    """The tags, or labels, by which a cloud's bill tells what each site and pool cost."""
+    return {"atlas-sites-site": site} | ({} if pool is None else {"atlas-sites-pool": pool})

@@ -30,6 +30,10 @@ class Kubeconfig:
     context: str
 
 
+# Leads to no cluster: a provider that is given it says so for each of its objects, and fails.
+NOWHERE = Kubeconfig(content=json.dumps({"apiVersion": "v1", "kind": "Config"}), context="")
+
+
 def read(path: Path, context: str | None) -> Kubeconfig:
     """The access that one context of a file gives, without the file's other clusters and users.
 
