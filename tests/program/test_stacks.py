@@ -1,7 +1,10 @@
 """The whole program for each stack of the checkout: what it declares and what it promises."""
 
+import ast
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,67 @@ def test_without_a_kubeconfig_nothing_is_declared(environment: Path, monkeypatch
     monkeypatch.delenv("KUBECONFIG")
     with pytest.raises(pulumi.RunError, match="site dev: no kubeconfig"):
         run(configuration("dev"))
+
+
+def world(*sites: dict[str, Any]) -> dict[str, Any]:
+    """The dev stack with these sites over the one that it has."""
+    values = configuration("dev")
+    [site] = values["atlas-sites:sites"]
+    values["atlas-sites:sites"] = [{**site, **change} for change in sites]
+    return values
+
+
+def test_a_site_without_a_kubeconfig_is_told_and_does_not_stop_the_others(environment: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    monitor = run(world({"name": "lost", "kubeconfig": str(lost)}, {"name": "found", "kubeconfig": str(environment)}))
+    assert [message for severity, message in monitor.logs if severity == "ERROR"] == [
+        f"site lost: {lost} does not exist: name the cluster's kubeconfig file."
+    ]
+    names = {
+        site: {each.name.replace(site, "") for each in monitor.all() if each.name.startswith(site)}
+        for site in ("lost", "found")
+    }
+    assert names["lost"] == names["found"], "what is not declared would be deleted"
+    provider = monitor.one("pulumi:providers:kubernetes", "lost-cluster-kubernetes")
+    assert json.loads(provider.inputs["kubeconfig"]) == {"apiVersion": "v1", "kind": "Config"}
+
+
+def test_where_no_site_has_a_kubeconfig_nothing_is_declared(tmp_path: Path, environment: Path) -> None:
+    del environment
+    sites = ({"name": name, "kubeconfig": str(tmp_path / name)} for name in ("one", "two"))
+    with pytest.raises(pulumi.RunError, match=r"site one: .* does not exist(.|\n)*site two: .* does not exist"):
+        run(world(*sites))
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_renamed_site_is_the_same_site_with_the_same_objects() -> None:
+    before, after = run(world({"name": "old"})), run(world({"name": "new", "formerNames": ["old"]}))
+    site = after.one("atlas-sites:index:Site")
+    assert (site.name, site.aliases) == ("new", ["old"])
+    assert {resource.name.removeprefix("old"): resource.inputs for resource in before.all() if resource.custom} == {
+        resource.name.removeprefix("new"): resource.inputs for resource in after.all() if resource.custom
+    }
+    for resource in after.all():
+        # The engine gives a child its parent's former name only where its own name begins with the parent's.
+        assert resource.type == STACK_TYPE or resource.name.startswith("new")
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_order_of_sites_means_nothing(tmp_path: Path, environment: Path) -> None:
+    second = tmp_path / "second"
+    second.write_text(environment.read_text())
+    one, two = {"name": "one"}, {"name": "two", "kubeconfig": str(second)}
+    first, other = run(world(one, two)), run(world(two, one))
+    assert {resource.urn: resource.inputs for resource in first.all() if resource.custom} == {
+        resource.urn: resource.inputs for resource in other.all() if resource.custom
+    }
+
+
+def test_a_stack_of_existing_clusters_imports_no_clouds_sdk() -> None:
+    program = "import clusters, sites, outputs, sys; print([m for m in sys.modules if m.startswith('pulumi_')])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    imported = {name.split(".")[0] for name in ast.literal_eval(done.stdout)}
+    assert imported == {"pulumi_kubernetes"}
 
 
 def test_the_schema_of_the_outputs_is_the_one_that_is_published() -> None:

@@ -1,0 +1,78 @@
+"""Where startds go: to the job pools that the stack made, and not to one that is retiring."""
+
+from typing import Any
+
+import pytest
+
+from components.cluster.pools import JOBS, LABEL, NodePool, Taint
+from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, template
+
+pytestmark = pytest.mark.fast
+
+
+def pool(name: str, *taints: Taint, retiring: bool = False) -> NodePool:
+    """A pool that the stack made."""
+    return NodePool(
+        name=name, selector={LABEL: name}, most=10, cores=15.0, memory_mib=60000, disk_mib=400000, pods=110,
+        taints=(JOBS, *taints), retiring=retiring,
+    )  # fmt: skip
+
+
+def spec(*pools: NodePool) -> dict[str, Any]:
+    """The pod of a startd beside these pools."""
+    args = StartdsArgs(
+        site="here", namespace="here", image="startd", atlas_site="HERE", collector="pool.example.org:9618",
+        trust_domain="pool.example.org", credentials="proxy", cvmfs_claim="cvmfs", repositories=(), proxy="http://squid",
+        pools=pools,
+        size=StartdSize(cores=1, requested_cores=1, memory_mib=2048, disk_mib=20480),
+        times=StartdTimes(start=300, no_claim=600, drain=3600, lifetime=172800, keepalive=180),
+        limits=StartdLimits(pods=10, cores=10, memory_mib=20480),
+        pace=VacuumPace(window_initial=4, window_maximum=None, backoff_base=600, backoff_cap=3600, update="OnFinish"),
+    )  # fmt: skip
+    found: dict[str, Any] = template(args)["spec"]
+    return found
+
+
+def required(*pools: NodePool) -> list[dict[str, Any]]:
+    affinity = spec(*pools)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    [term] = affinity["nodeSelectorTerms"]
+    expressions: list[dict[str, Any]] = term["matchExpressions"]
+    return expressions
+
+
+def test_without_pools_any_node_will_do() -> None:
+    assert "affinity" not in spec()
+    assert "tolerations" not in spec()
+
+
+def test_startds_go_to_job_pools_and_tolerate_what_keeps_others_off_them() -> None:
+    spot = Taint(key="kubernetes.azure.com/scalesetpriority", value="spot", effect="NoSchedule")
+    pools = pool("jobs1"), pool("cheap1", spot)
+    assert required(*pools) == [{"key": LABEL, "operator": "Exists"}]
+    assert [(each["key"], each["value"]) for each in spec(*pools)["tolerations"]] == [
+        (JOBS.key, JOBS.value),
+        (spot.key, spot.value),
+    ]
+
+
+def test_a_new_pool_changes_nothing_for_the_startds_that_run() -> None:
+    assert spec(pool("jobs1")) == spec(pool("jobs1"), pool("more1"))
+
+
+def test_no_startd_goes_to_a_pool_that_is_retiring() -> None:
+    assert required(pool("jobs1", retiring=True), pool("jobs2")) == [
+        {"key": LABEL, "operator": "Exists"},
+        {"key": LABEL, "operator": "NotIn", "values": ["jobs1"]},
+    ]
+
+
+def test_pools_of_an_existing_cluster_are_tolerated_and_not_required() -> None:
+    taint = Taint(key="batch", value="", effect="NoSchedule")
+    theirs = NodePool(
+        name="batch", selector={"pool": "batch"}, most=10, cores=15.0, memory_mib=60000, disk_mib=400000, pods=110,
+        taints=(taint,),
+    )  # fmt: skip
+    assert "affinity" not in spec(theirs)
+    assert spec(theirs)["tolerations"] == [
+        {"key": "batch", "operator": "Equal", "value": "", "effect": "NoSchedule"},
+    ]
