@@ -4,7 +4,7 @@ Within a version a name or a type never changes and nothing is taken away; addit
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pulumi
@@ -15,6 +15,7 @@ from components.cluster.pools import NodePool
 from sites import Site
 
 SCHEMA_VERSION: Literal[1] = 1
+COLUMNS = ("SITE", "ATLAS SITE", "KIND", "REGION", "NAMESPACE", "STARTDS", "CORES", "MEMORY GIB", "POOLS")
 
 
 class _Promise(BaseModel):
@@ -96,6 +97,7 @@ class Outputs(_Promise):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     sites: dict[str, SiteOutputs] = Field(description="By name")
+    table: str = Field(description="All sites, one a line, for people: `pulumi stack output table`")
 
 
 def schema() -> str:
@@ -106,7 +108,27 @@ def schema() -> str:
 def export(sites: Iterable[Site]) -> None:
     """Exports the outputs of the running stack."""
     pulumi.export("schemaVersion", SCHEMA_VERSION)
-    pulumi.export("sites", {site.settings.name: describe(site) for site in sites})
+    whole = list(sites)
+    pulumi.export("sites", {site.settings.name: describe(site) for site in whole})
+    pulumi.export("table", table([_line(site) for site in whole]))
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines under the names of their columns, as kubectl would print them."""
+    whole = [COLUMNS, *lines]
+    widths = [max(len(line[column]) for line in whole) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in whole
+    )
+
+
+def _line(site: Site) -> Sequence[str]:
+    own, limits = site.settings, site.startds.limits
+    pools = "?" if site.cluster.pools is None else " ".join(f"{pool.name}:{pool.most}" for pool in site.cluster.pools)
+    return (
+        own.name, own.atlas_site, own.kind, site.cluster.region or "-", own.lasting_name,
+        str(limits.pods), str(limits.cores), f"{limits.memory_mib / 1024:.0f}", pools or "-",
+    )  # fmt: skip
 
 
 def describe(site: Site) -> Mapping[str, Any]:

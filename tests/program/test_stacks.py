@@ -149,6 +149,19 @@ def test_where_no_site_has_a_kubeconfig_nothing_is_declared(tmp_path: Path, envi
 
 
 @pytest.mark.usefixtures("environment")
+def test_one_table_shows_all_sites(tmp_path: Path, environment: Path) -> None:
+    second = tmp_path / "second"
+    second.write_text(environment.read_text())
+    monitor = run(world({"name": "one"}, {"name": "two", "kubeconfig": str(second), "atlasSite": "TWO_PROD"}))
+    assert monitor.stack.outputs is not None
+    assert str(monitor.stack.outputs["table"]).splitlines() == [
+        "SITE   ATLAS SITE        KIND       REGION   NAMESPACE   STARTDS   CORES   MEMORY GIB   POOLS",
+        "one    ATLAS-SITES-DEV   existing   -        one         4         4       3            -",
+        "two    TWO_PROD          existing   -        two         4         4       3            -",
+    ]
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_renamed_site_is_the_same_site_with_the_same_objects() -> None:
     before, after = run(world({"name": "old"})), run(world({"name": "new", "formerNames": ["old"]}))
     site = after.one("atlas-sites:index:Site")
