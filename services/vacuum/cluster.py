@@ -67,6 +67,7 @@ class NodePool:
         holds: of one node, in cores, bytes and pods.
         taints: of its nodes.
         price: of one node for an hour; None if the stack does not say.
+        retiring: it is to become empty, and then to go.
     """
 
     name: str
@@ -75,6 +76,7 @@ class NodePool:
     holds: Amounts
     taints: tuple[Taint, ...] = ()
     price: float | None = None
+    retiring: bool = False
 
     def has(self, node: Node) -> bool:
         """Whether a node is one of the pool's."""
@@ -120,6 +122,14 @@ class Cluster:
     pools: Known[Sequence[NodePool]] = Known()
     quotas: Known[Sequence[Quota]] = Known()
     ranges: Known[Sequence[Range]] = Known()
+
+
+def retiring(cluster: Cluster) -> frozenset[str]:
+    """The names of nodes that are to become empty. On an old view nobody is sent away."""
+    if cluster.nodes.stale or cluster.pools.stale:
+        return frozenset()
+    going = [pool for pool in cluster.pools.value or () if pool.retiring]
+    return frozenset(node.name for node in cluster.nodes.value or () if any(pool.has(node) for pool in going))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +257,7 @@ def _pool(number: int, entry: Json) -> NodePool:
             },
             taints=_taints(entry.get("taints", ())),
             price=None if entry.get("pricePerHour") is None else float(entry["pricePerHour"]),
+            retiring=bool(entry.get("retiring", False)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"pool {number} cannot be read ({type(error).__name__}: {error})") from error

@@ -1,7 +1,7 @@
 """Which startds are to go, and how. Pure.
 
 A startd that has work is never stopped for the sake of a number: limits, shares and windows only keep new ones from
-being made. What ends one is its set's deletion, a person, a newer template, or that it never began.
+being made. What ends one is its set's deletion, a person, a newer template, its node's pool, or that it never began.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,6 +55,8 @@ def leave(snapshot: Snapshot, status: Status, alive: Sequence[Pod], now: float) 
             yield Stop(pod=pod, reason=Reason.START)
         elif pod.uid in surplus:
             yield Stop(pod=pod, reason=Reason.CAPACITY)
+        elif pod.node in snapshot.retiring and pod.requested is None:
+            yield Retire(pod=pod)
     yield from _of_old_template(snapshot, status, alive)
 
 
@@ -84,5 +86,7 @@ def _of_old_template(snapshot: Snapshot, status: Status, alive: Sequence[Pod]) -
     leaving = sum(stopping(pod) for pod in old)
     unproven = sum(pod.template == snapshot.spec.template and pod.sequence not in proven for pod in alive)
     room = status.window - leaving - unproven - len(status.creating)
-    staying = sorted((pod for pod in old if not stopping(pod)), key=lambda pod: pod.sequence)
+    staying = sorted(
+        (pod for pod in old if not stopping(pod) and pod.node not in snapshot.retiring), key=lambda pod: pod.sequence
+    )
     yield from (Retire(pod=pod) for pod in staying[: max(0, room)])

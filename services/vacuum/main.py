@@ -20,7 +20,7 @@ from services.lease import SECONDS, Lease
 from services.process import log, until_told
 from services.rate import Rate
 from services.vacuum.act import Actor, DeposedError
-from services.vacuum.cluster import Cluster, demand_of
+from services.vacuum.cluster import Cluster, demand_of, retiring
 from services.vacuum.decide import decide, own_bounds
 from services.vacuum.evidence import ended
 from services.vacuum.explain import facts, table
@@ -169,6 +169,7 @@ class Controller:
         demands = {name: demand_of(startdset["spec"]["template"]["spec"]) for name, startdset in sets.items()}
         have = {name: sum(not ended(pod, now) for pod in pods.get(name, ())) for name in sets}
         startds = [(demands[name], have[name]) for name in sets]
+        going = retiring(cluster)
         looks = []
         for name, startdset in sets.items():
             try:
@@ -185,6 +186,7 @@ class Controller:
                     bounds=found,
                     alone=alone(found, cluster.quotas, demand, startds),
                     nodes=None if nodes is None else sum(open_to(node, demand) for node in nodes),
+                    retiring=going,
                 )
             )
         return looks

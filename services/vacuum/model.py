@@ -363,6 +363,7 @@ class Snapshot:
         bounds: what limits the set beside its own spec.
         avoid: nodes that are left free for the startds of another set.
         nodes: how many the cluster has that may take startds; None if nobody knows.
+        retiring: names of nodes that are to become empty.
         alone: startds of the set that the cluster could hold if there were no other sets; None if nobody knows.
     """
 
@@ -381,6 +382,7 @@ class Snapshot:
     avoid: frozenset[str] = frozenset()
     nodes: int | None = None
     alone: int | None = None
+    retiring: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from services.vacuum.cluster import Demand, Node, Quota, Taint, demand_of, node_of, pools_of, quota_of
+from services.vacuum.cluster import (
+    Cluster,
+    Demand,
+    Known,
+    Node,
+    Quota,
+    Taint,
+    demand_of,
+    node_of,
+    pools_of,
+    quota_of,
+    retiring,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -165,6 +177,16 @@ def test_node_pools_that_somebody_else_wrote_wrongly_are_refused_with_what_is_wr
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         pools_of(entries)
+
+
+def test_the_nodes_of_a_pool_that_retires_are_to_become_empty_unless_nobody_knows_for_sure() -> None:
+    pools = pools_of([{**POOL, "retiring": True}, {**POOL, "name": "new", "selector": {"pool": "new"}}])
+    nodes = [Node(name=f"node-{pool}", labels={"pool": pool}) for pool in ("jobs", "new", "none")]
+    seen = Cluster(nodes=Known(value=nodes), pools=Known(value=pools))
+    assert retiring(seen) == {"node-jobs"}
+    assert retiring(Cluster(nodes=Known(value=nodes, stale=True), pools=Known(value=pools))) == frozenset()
+    assert retiring(Cluster(nodes=Known(value=nodes), pools=Known(value=pools, stale=True))) == frozenset()
+    assert retiring(Cluster()) == frozenset()
 
 
 def test_nothing_asked_is_nothing_demanded() -> None:

@@ -541,6 +541,16 @@ def test_a_new_template_that_does_not_work_leaves_the_old_startds_alone() -> Non
     assert retired(Snapshot(name="s", spec=replace(ROLLING, update=UpdatePolicy.ON_FINISH), pods=old)) == []
 
 
+def test_startds_on_nodes_that_are_to_become_empty_end_their_payloads_and_leave_and_are_replaced() -> None:
+    pods = tuple(running(number, node="old" if number <= 3 else "new", ready=NOW - 5) for number in range(1, 6))
+    status = replace(CLOSED, proven=tuple(range(1, 6)))
+    snapshot = Snapshot(name="s", spec=replace(SPEC, pods=5), status=status, pods=pods, retiring=frozenset({"old"}))
+    assert retired(snapshot) == [1, 2, 3]
+    asked = tuple(replace(pod, requested=Reason.PEACEFUL) if pod.node == "old" else pod for pod in pods)
+    assert retired(replace(snapshot, pods=asked)) == []
+    assert retired(replace(snapshot, blind=True)) == []
+
+
 def test_a_startd_that_left_in_peace_is_judged_by_what_it_did() -> None:
     assert learned(CLOSED, fail(1, 200, requested=Reason.PEACEFUL)).outcomes == {Class.WORKED: 1}
     assert learned(CLOSED, fail(1, 200, requested=Reason.DRAIN)).outcomes == {Class.REQUESTED: 1}

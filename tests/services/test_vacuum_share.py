@@ -4,8 +4,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
+from services.vacuum import share
 from services.vacuum.share import Claim, NodeUse, apportion, reserve
 
 pytestmark = pytest.mark.fast
@@ -106,10 +107,19 @@ def test_the_order_of_the_sets_does_not_matter(asked: list[Claim], random: objec
 
 @thorough
 @given(claims, st.integers(1, 5))
-def test_more_weight_never_gives_less_than_one_startd_less(asked: list[Claim], more: int) -> None:
+@example(
+    [
+        Claim(name="b", weight=4, floor=0, wanted=5, alone=5),
+        Claim(name="a", weight=2, floor=0, wanted=1, alone=1),
+        Claim(name="c", weight=1, floor=0, wanted=1, alone=3),
+    ],
+    1,
+)
+def test_more_weight_never_gives_less_than_the_part_that_less_weight_gave(asked: list[Claim], more: int) -> None:
+    # What is left of the cut goes to whom it fits, which weight does not decide.
     heavier = replace(asked[0], weight=asked[0].weight + more)
-    before, after = startds(*asked), startds(heavier, *asked[1:])
-    assert (after[heavier.name] or 0) >= (before[heavier.name] or 0) - 1
+    after = startds(heavier, *asked[1:])[heavier.name] or 0
+    assert after >= int(share._fill(asked)[heavier.name] * (heavier.alone or 0))
 
 
 NODES = [NodeUse(name=f"n{number:02}", total=40_000, free=1000 * (number % 5)) for number in range(25)]
