@@ -164,9 +164,13 @@ class Startds:
 
     def await_status(self, look: Callable[[Json], bool], what: str) -> Json:
         """The first status that is so, waited for."""
+        return dict(self._await(look, what)["status"])
+
+    def _await(self, look: Callable[[Json], bool], what: str) -> Json:
+        """The first version whose status is so, waited for."""
 
         def first(versions: list[Json]) -> Json | None:
-            return next((v["status"] for v in versions if "status" in v and look(v["status"])), None)
+            return next((version for version in versions if "status" in version and look(version["status"])), None)
 
         return self.stage.sets.wait(self.name, first, what)
 
@@ -178,8 +182,15 @@ class Startds:
 
     def after(self, number: int) -> Json:
         """The status that counted that startd first: what was decided in that turn."""
+        return dict(self._counted(number)["status"])
+
+    def heard(self, number: int) -> float:
+        """When it was heard that the startd was counted, as POSIX seconds."""
+        return float(self._counted(number)["heard"])
+
+    def _counted(self, number: int) -> Json:
         name = self.pod_name(number)
-        return self.await_status(
+        return self._await(
             lambda status: any(entry["name"] == name for entry in status.get("recent", ())),
             f"the outcome of {name} is counted",
         )
@@ -498,8 +509,9 @@ queue
         raw: Json = event["object"]
         if event["type"] in {"ADDED", "MODIFIED", "DELETED"}:
             raw["metadata"].pop("managedFields", None)
+            raw["heard"] = datetime.now().astimezone().timestamp()
             if event["type"] == "DELETED":
-                raw["gone"] = datetime.now().astimezone().timestamp()
+                raw["gone"] = raw["heard"]
             records.add(raw["metadata"]["name"], raw)
 
     def _event(self, line: str, current: list[str]) -> None:
