@@ -50,6 +50,29 @@ def posix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def reporter_pid(pod: str) -> int:
+    """The process on this machine that is the first one of the startd's container.
+
+    Raises:
+        LookupError: there is none, or none any more.
+    """
+    name = f"POD_NAME={pod}".encode()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and name in (entry / "environ").read_bytes().split(b"\0"):
+                ids = re.search(r"^NSpid:\s+(.*)$", (entry / "status").read_text(), re.MULTILINE)
+                if ids and ids[1].split()[1:] == ["1"]:
+                    return int(entry.name)
+        except OSError:
+            continue  # it has ended meanwhile
+    raise LookupError(f"{pod} has no reporter")
+
+
+def inside(pod: str) -> Path:
+    """A startd's files, seen from this machine."""
+    return Path(f"/proc/{reporter_pid(pod)}/root")
+
+
 @dataclass(kw_only=True)
 class Records:
     """What was said, in order; whoever waits for something is woken by each word.
@@ -287,7 +310,7 @@ class Startds:
 
     def inside(self, number: int) -> Path:
         """The startd's files, seen from this machine."""
-        return Path(f"/proc/{self.reporter_pid(number)}/root")
+        return inside(self.pod_name(number))
 
     def let_go(self, number: int) -> None:
         """Lets the jobs end that are held on this startd."""
@@ -303,17 +326,8 @@ class Startds:
         self.stage.eventually(lambda: RETIRES in log.read_text(), f"{self.pod_name(number)} retires its job's slot")
 
     def reporter_pid(self, number: int) -> int:
-        """The reporter's process on this machine: the first one of the startd's container."""
-        name = f"POD_NAME={self.pod_name(number)}".encode()
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdecimal() and name in (entry / "environ").read_bytes().split(b"\0"):
-                    ids = re.search(r"^NSpid:\s+(.*)$", (entry / "status").read_text(), re.MULTILINE)
-                    if ids and ids[1].split()[1:] == ["1"]:
-                        return int(entry.name)
-            except OSError:
-                continue  # it has ended meanwhile
-        raise AssertionError(f"{self.pod_name(number)} has no reporter")
+        """The reporter's process on this machine."""
+        return reporter_pid(self.pod_name(number))
 
 
 @dataclass(kw_only=True)
