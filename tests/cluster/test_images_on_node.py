@@ -153,8 +153,11 @@ def test_squid_serves_with_a_root_file_system_it_cannot_write_to(
         "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'GET http://elsewhere.invalid/ HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
     )
     assert " 403 " in node.kubectl("-n", namespace, "exec", "serving", "--", "bash", "-c", ask)
-    log = node.kubectl("-n", namespace, "logs", "serving")
-    assert "TCP_DENIED/403" in log, "the access log does not reach standard output"
+
+    def told() -> bool:
+        return "TCP_DENIED/403" in node.kubectl("-n", namespace, "logs", "serving")
+
+    node.eventually(told, "the access log reaches standard output", namespace)
     node.kubectl("-n", namespace, "delete", "pod", "serving", "--wait=true", BOUND)
 
 

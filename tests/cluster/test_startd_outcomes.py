@@ -117,7 +117,7 @@ def wrong_token(stage: Stage) -> Startds:
 
 
 def unwelcome(stage: Stage) -> Startds:
-    create = ("condor_token_create", "-identity", "stranger@pool.atlas-sites.example", "-lifetime", "600")
+    create = ("condor_token_create", "-identity", "stranger@pool.atlas-sites.example", "-lifetime", "3600")
     return with_token(stage, "stranger", stage.in_pool(*create).strip())
 
 
