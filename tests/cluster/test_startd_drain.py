@@ -13,7 +13,7 @@ from tests.cluster.stage import HELD, LIFETIME, REQUESTED, Json, Stage, Startds,
 
 pytestmark = pytest.mark.cluster
 
-LIFETIME_SECONDS = 90  # time enough to join the pool and to get a job
+LIFETIME_SECONDS = 120  # time enough to join the pool and to get a job
 NODE = "atlas-local"
 AT_ONCE = 8
 
@@ -35,6 +35,8 @@ def changed_on_finish(stage: Stage) -> Told:
     other = startds.submit("sleep 1")
     other.ends()
     startds.let_go(1)
+    job.ends()
+    startds.leave(1)
     startds.outcome(1)
     return Told(startds=startds, jobs=(job, other))
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 NO_PAYLOAD = "echo 'File not found: /srv/pandaIDs.out, no payload'"
 GOT_PAYLOAD = "echo 'received job: 6123456789 (sleep until the job has finished)'"
 # So many stories at a time: startds that begin together are slow on a small machine.
-AT_ONCE = 6
+AT_ONCE = 7
 MANY = 30
 
 
@@ -33,14 +33,15 @@ def worked(stage: Stage) -> Startds:
 
 def never_claimed(stage: Stage) -> Startds:
     # The one story that lasts until the probe, and the probe's end.
-    startds = stage.startds("unclaimed", backoff={"baseSeconds": 15, "capSeconds": 40})
+    startds = stage.startds("unclaimed", env={"NOCLAIM_SECONDS": "60"}, backoff={"baseSeconds": 15, "capSeconds": 40})
     startds.outcome(2)
     return startds
 
 
 def empty_pilot(stage: Stage) -> Startds:
     startds = stage.startds("empty")
-    startds.submit(NO_PAYLOAD)
+    startds.submit(NO_PAYLOAD).ends()
+    startds.leave(1)
     startds.outcome(1)
     return startds
 
@@ -50,7 +51,8 @@ def fails(code: int) -> Callable[[Stage], Startds]:
 
     def play(stage: Stage) -> Startds:
         startds = stage.startds(f"exit{code}")
-        startds.submit(f"exit {code}")
+        startds.submit(f"exit {code}").ends()
+        startds.leave(1)
         startds.outcome(1)
         return startds
 
@@ -60,10 +62,14 @@ def fails(code: int) -> Callable[[Stage], Startds]:
 def fails_twice(stage: Stage) -> Startds:
     """Two startds whose payloads fail one after the other."""
     startds = stage.startds("two", pods=2)
-    startds.submit("exit 1", on=1)
-    startds.submit(f"{HELD}; exit 1", on=2)
+    first, second = startds.submit("exit 1", on=1), startds.submit(f"{HELD}; exit 1", on=2)
+    first.ends()
+    second.runs()
+    startds.leave(1)
     startds.outcome(1)
     startds.let_go(2)
+    second.ends()
+    startds.leave(2)
     startds.outcome(2)
     return startds
 
@@ -189,20 +195,21 @@ def evicted(stage: Stage) -> Startds:
 
 
 STORIES: Mapping[str, Callable[[Stage], Startds]] = {
-    "out of disk": out_of_disk,
+    # Those that wait for a startd's patience to end.
     "never claimed": never_claimed,
-    "told to stop": told_to_stop,
     "worked": worked,
+    "out of memory": out_of_memory,
+    "forged token": wrong_token,
+    "unwelcome": unwelcome,
+    "out of disk": out_of_disk,
+    "told to stop": told_to_stop,
     "empty pilot": empty_pilot,
     "fails twice": fails_twice,
     "eats jobs": eats_jobs,
     **{f"exit {code}": fails(code) for code in (1, 74, 75, 78)},
-    "out of memory": out_of_memory,
     "killed": killed,
     "died": died,
     "evicted": evicted,
-    "forged token": wrong_token,
-    "unwelcome": unwelcome,
     "software missing": software_missing,
     "image missing": image_missing,
 }

@@ -55,6 +55,8 @@ def orphaned(stage: Stage) -> Told:
     told.startds.delete()
     told.startds.gone()
     told.startds.let_go(1)
+    told.jobs[0].ends()
+    told.startds.leave(1)
     return told
 
 
