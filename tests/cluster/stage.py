@@ -275,12 +275,10 @@ class Startds:
         )
 
     def known(self, number: int) -> None:
-        """Waits until the pool knows the startd."""
-        self.pod(
-            number,
-            lambda pod: any(box["name"] == "startd" and box.get("started") for box in _boxes(pod)),
-            "is known to the pool",
-        )
+        """Waits until the pool shows the startd's slot."""
+        name = self.pod_name(number)
+        shows = ("condor_status", "-slot", "-constraint", f'PodName == "{name}"', "-af", "Name")
+        self.stage.eventually(lambda: self.stage.in_pool(*shows), f"{name} is known to the pool")
 
     def was_ready(self, number: int) -> bool:
         """Whether it ever was proven to have had a real payload."""

@@ -118,12 +118,6 @@ def startd(name: str, image: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def started(site: Cluster) -> bool:
-    """Whether the pool knows them, as their startup probes tell."""
-    pods = json.loads(site.kubectl("-n", NAMESPACE, "get", "pods", *METHODS, "-o", "json"))["items"]
-    return all(any(box.get("started") for box in pod["status"].get("containerStatuses", ())) for pod in pods)
-
-
 def stranger(image: str) -> dict[str, Any]:
     """Daemons that offer every way to join without saying who they are."""
     script = "cd /scratch; printf '%s' \"$CONFIGURATION\" > pool.conf; exec condor_master -f -t"
@@ -193,8 +187,12 @@ def joined(
     ]
     site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     try:
-        site.eventually(lambda: started(site), "the startds join", NAMESPACE)
-        yield {str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"}
+
+        def machines() -> dict[str, dict[str, Any]]:
+            found = {str(ad.get("PodName")): ad for ad in known(site) if ad["MyType"] == "Machine"}
+            return found if METHODS.keys() <= found.keys() else {}
+
+        yield site.eventually(machines, "the startds join", NAMESPACE)
     finally:
         site.kubectl("delete", "namespace", NAMESPACE, BOUND)
 
