@@ -14,7 +14,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -314,10 +314,9 @@ class Startds:
 
     def leave(self, number: int) -> None:
         """Has HTCondor end in an idle startd, by itself as far as its reporter knows, before its patience does."""
-        reporter = self.reporter_pid(number)
-        children = Path(f"/proc/{reporter}/task/{reporter}/children").read_text().split()
-        (master,) = (pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "condor_master\n")
-        os.kill(int(master), signal.SIGTERM)
+        container = Path(f"/proc/{self.reporter_pid(number)}/ns/pid").readlink()
+        (master,) = _processes("condor_master", container)
+        os.kill(master, signal.SIGTERM)
 
     def let_go(self, number: int) -> None:
         """Lets the jobs end that are held on this startd."""
@@ -333,7 +332,7 @@ class Startds:
         self.stage.eventually(lambda: RETIRES in log.read_text(), f"{self.pod_name(number)} retires its job's slot")
 
     def reporter_pid(self, number: int) -> int:
-        """The reporter's process on this machine."""
+        """The first process of the startd's container, on this machine; with it ends the reporter."""
         return reporter_pid(self.pod_name(number))
 
 
@@ -544,6 +543,16 @@ queue
             self.jobs.add(str(int(number)), (int(text[:3]), text))
         elif current[0]:
             current[1] += line
+
+
+def _processes(program: str, container: Path) -> list[int]:
+    """Those of this machine that run the program in the container, whose namespace of processes it names."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if (entry / "comm").read_text() == f"{program}\n" and (entry / "ns/pid").readlink() == container:
+                found.append(int(entry.name))
+    return found
 
 
 def _boxes(pod: Json) -> list[Json]:
