@@ -62,7 +62,13 @@ def retired_when_idle(stage: Stage) -> Told:
 
 
 def lifetime_over(stage: Stage) -> Told:
-    startds = stage.startds("lifetime", lifetimeSeconds=LIFETIME_SECONDS)
+    patience = LIFETIME_SECONDS * 3 // 4
+    startds = stage.startds(
+        "lifetime",
+        env={"NOCLAIM_SECONDS": str(patience)},
+        fizzleSeconds=patience + 10,
+        lifetimeSeconds=LIFETIME_SECONDS,
+    )
     job = startds.submit(HELD)
     job.runs()
     other = startds.submit("sleep 1")
