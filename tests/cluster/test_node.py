@@ -166,7 +166,7 @@ def test_what_a_privileged_pod_mounts_appears_in_an_unprivileged_one_that_runs_a
     consumer = pod(
         "consumer",
         image,
-        "exec sleep 600",
+        "exec sleep 36000",
         volumes=[volume],
         volumeMounts=[
             {"name": "shared", "mountPath": "/shared", "mountPropagation": "HostToContainer", "readOnly": True}
@@ -175,7 +175,7 @@ def test_what_a_privileged_pod_mounts_appears_in_an_unprivileged_one_that_runs_a
     mounter = pod(
         "mounter",
         image,
-        "cd /shared; mkdir -p proof && mount -t tmpfs proof proof && echo mounted > proof/file && exec sleep 600",
+        "cd /shared; mkdir -p proof && mount -t tmpfs proof proof && echo mounted > proof/file && exec sleep 36000",
         volumes=[volume],
         volumeMounts=[{"name": "shared", "mountPath": "/shared", "mountPropagation": "Bidirectional"}],
         securityContext={"privileged": True},

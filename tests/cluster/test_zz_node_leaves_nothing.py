@@ -42,7 +42,7 @@ spec:
   - name: main
     image: IMAGE
     command: [/busybox, sh, -c]
-    args: ["/busybox mkdir -p /shared/m; /busybox mount -t tmpfs m /shared/m && exec /busybox sleep 600"]
+    args: ["/busybox mkdir -p /shared/m; /busybox mount -t tmpfs m /shared/m && exec /busybox sleep 36000"]
     securityContext: {privileged: true}
     volumeMounts:
     - {name: shared, mountPath: /shared, mountPropagation: Bidirectional}
