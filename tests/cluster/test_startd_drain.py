@@ -13,7 +13,7 @@ from tests.cluster.stage import HELD, LIFETIME, REQUESTED, Json, Stage, Startds,
 
 pytestmark = pytest.mark.cluster
 
-LIFETIME_SECONDS = 120  # time enough to join the pool and to get a job
+LIFETIME_SECONDS = 100  # time enough to join the pool and to get a job
 NODE = "atlas-local"
 AT_ONCE = 8
 
