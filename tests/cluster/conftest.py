@@ -14,7 +14,7 @@ import pytest
 from local.paths import CHECKOUT
 from local.target import Target
 from tests.cluster import toolbox
-from tests.cluster.cluster import KUBECTL_SECONDS, Cluster
+from tests.cluster.cluster import BOUND, KUBECTL_SECONDS, Cluster
 from tests.cluster.controller import CRD, CRD_NAME, NAMESPACE, RULES, Site
 from tests.cluster.stage import Stage, opened
 
@@ -103,10 +103,10 @@ def crd(node: Cluster) -> Iterator[None]:
     there = "NotFound" not in node.kubectl("get", "crd", CRD_NAME, check=False)
     if not there:
         node.kubectl("apply", "-f", str(CRD))
-    node.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=60s")
+    node.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", BOUND)
     yield
     if not there:
-        node.kubectl("delete", "crd", CRD_NAME, "--timeout=60s")
+        node.kubectl("delete", "crd", CRD_NAME, BOUND)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def image(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
 def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site]:
     """A namespace with an account that may do what the controller of a site may, and no more."""
     node.kubectl("create", "namespace", NAMESPACE)
-    node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=60s")
+    node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, BOUND)
     rights = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vacuum"}},
         {
@@ -164,7 +164,7 @@ def place(node: Cluster, crd: None, image: str, tmp_path: Path) -> Iterator[Site
             name = item["metadata"]["name"]
             patch = '{"metadata":{"finalizers":null}}'
             node.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch, check=False)
-    node.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    node.kubectl("delete", "namespace", NAMESPACE, BOUND)
 
 
 @pytest.fixture(scope="module")

@@ -6,22 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import Any, TypeVar
 
 from components.vacuum import rules
 from local.paths import CHECKOUT
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
 
 NAMESPACE = "t-vacuum-api"
 CRD = CHECKOUT / "components" / "startdset_crd.yaml"
 CRD_NAME = "startdsets.vacuum.atlas-sites.io"
-WAIT_SECONDS = 180.0
+LEASE_SECONDS = 3.0  # so long a test waits for the next one to lead when a controller was killed
 RULES = [
     {
         "apiGroups": rule.api_groups,
@@ -33,13 +30,7 @@ RULES = [
 ]
 
 
-def eventually(condition: Callable[[], Any], what: str) -> None:
-    """Waits for what takes its time; the bound only keeps a failure from lasting for ever."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_SECONDS:.0f} s: {what}")
-        time.sleep(0.3)
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,13 +43,18 @@ class Site:
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
 
-    def start(self) -> None:
+    def eventually(self, look: Callable[[], T], what: str) -> T:
+        """What is looked for, once it is there."""
+        return self.cluster.eventually(look, what, NAMESPACE)
+
+    def start(self, lease_seconds: float = LEASE_SECONDS) -> None:
         with socket.socket() as free, self.log.open("ab") as log:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
             free.close()
+            lease = ("--lease-seconds", f"{lease_seconds}")
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig, "--lease-seconds", "3"],
+                [sys.executable, "-m", "services.vacuum", "--kubeconfig", self.kubeconfig, *lease],
                 cwd=CHECKOUT,
                 env={**os.environ, "PORT": str(port)},
                 stdout=log,
@@ -68,7 +64,7 @@ class Site:
     def stop(self, how: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=WAIT_SECONDS)
             self.process = None
 
     def get(self, *words: str) -> Any:
@@ -86,7 +82,7 @@ class Site:
             "window": {"initial": 3},
             "backoff": {"baseSeconds": 3600, "capSeconds": 3600},
             "fizzleSeconds": 3600,
-            "startSeconds": 120,
+            "startSeconds": WAIT_SECONDS,
             "drain": {"seconds": 5},
             "template": {
                 "spec": {
@@ -115,7 +111,7 @@ class Site:
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def delete(self) -> None:
-        self.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, f"--timeout={WAIT_SECONDS:.0f}s")
+        self.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, BOUND)
 
 
 STAYS = "trap 'exit 0' TERM; while :; do /busybox sleep 1; done"

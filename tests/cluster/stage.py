@@ -5,21 +5,23 @@ can tell what the controller decided in the very turn in which it counted an out
 """
 
 import json
+import os
 import re
 import secrets
+import signal
 import subprocess
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
 
 SITE = "dev"
 POOL = ("-n", "pool", "deployment/cm")
@@ -27,16 +29,18 @@ SETS = f"/apis/vacuum.atlas-sites.io/v1alpha1/namespaces/{SITE}/startdsets"
 PODS = f"/api/v1/namespaces/{SITE}/pods"
 REQUESTED = "vacuum.atlas-sites.io/requested"
 LIFETIME = "vacuum.atlas-sites.io/lifetime"
-# The bounds only keep a failure from lasting for ever.
-WAIT_SECONDS = 300.0
-CLEAN_SECONDS = 120
-# A startd's patience and its last goodbye, as short as this machine can keep.
-NO_CLAIM_SECONDS = 40
-DRAIN_SECONDS = 120
+# A startd's patience: more than a busy pool takes to claim it. Who does not want to wait for its end says `leave`.
+NO_CLAIM_SECONDS = 120
+DRAIN_SECONDS = 300
 LEAVING_SECONDS = 120
 FAST_SECONDS = 60  # for a startd that must go at once
-FOREVER = "sleep 600"
+FOREVER = "sleep 36000"
+# A job that runs until the test lets it go: by a file in its startd's pod.
+GO = "tmp/go"
+HELD = f"until test -e /{GO}; do sleep 1; done"
 BACKOFF_SECONDS = 100
+# What HTCondor's log says of a slot whose job is the last one.
+RETIRES = "Changing activity: Busy -> Retiring"
 MIB = 192
 
 Json = dict[str, Any]
@@ -48,10 +52,38 @@ def posix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def reporter_pid(pod: str) -> int:
+    """The process on this machine that is the first one of the startd's container.
+
+    Raises:
+        LookupError: there is none, or none any more.
+    """
+    name = f"POD_NAME={pod}".encode()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and name in (entry / "environ").read_bytes().split(b"\0"):
+                ids = re.search(r"^NSpid:\s+(.*)$", (entry / "status").read_text(), re.MULTILINE)
+                if ids and ids[1].split()[1:] == ["1"]:
+                    return int(entry.name)
+        except OSError:
+            continue  # it has ended meanwhile
+    raise LookupError(f"{pod} has no reporter")
+
+
+def inside(pod: str) -> Path:
+    """A startd's files, seen from this machine."""
+    return Path(f"/proc/{reporter_pid(pod)}/root")
+
+
 @dataclass(kw_only=True)
 class Records:
-    """What was said, in order; whoever waits for something is woken by each word."""
+    """What was said, in order; whoever waits for something is woken by each word.
 
+    Attributes:
+        explain: tells, when a wait was in vain, how things are.
+    """
+
+    explain: Callable[[], str]
     said: dict[str, list[Any]] = field(default_factory=dict)
     _word: threading.Condition = field(default_factory=threading.Condition)
 
@@ -64,7 +96,7 @@ class Records:
         with self._word:
             return list(self.said.get(key, ()))
 
-    def wait(self, key: str, look: Callable[[list[Any]], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+    def wait(self, key: str, look: Callable[[list[Any]], T | None], what: str) -> T:
         """What is looked for, once it was said."""
         found: list[T] = []
 
@@ -74,10 +106,10 @@ class Records:
             return bool(found)
 
         with self._word:
-            if not self._word.wait_for(there, timeout=seconds):
-                last = json.dumps(self.said.get(key, [None])[-1], default=str)[-3000:]
-                raise AssertionError(f"{key}: not within {seconds:.0f} s: {what}; last said: {last}")
-        return found[0]
+            if self._word.wait_for(there, timeout=WAIT_SECONDS):
+                return found[0]
+            last = json.dumps(self.said.get(key, [None])[-1], default=str)[-3000:]
+        raise AssertionError(f"{key}: not within {WAIT_SECONDS} s: {what}; last said: {last}\n{self.explain()}")
 
 
 @dataclass(kw_only=True)
@@ -157,9 +189,13 @@ class Startds:
 
     def await_status(self, look: Callable[[Json], bool], what: str) -> Json:
         """The first status that is so, waited for."""
+        return dict(self._await(look, what)["status"])
+
+    def _await(self, look: Callable[[Json], bool], what: str) -> Json:
+        """The first version whose status is so, waited for."""
 
         def first(versions: list[Json]) -> Json | None:
-            return next((v["status"] for v in versions if "status" in v and look(v["status"])), None)
+            return next((version for version in versions if "status" in version and look(version["status"])), None)
 
         return self.stage.sets.wait(self.name, first, what)
 
@@ -171,8 +207,15 @@ class Startds:
 
     def after(self, number: int) -> Json:
         """The status that counted that startd first: what was decided in that turn."""
+        return dict(self._counted(number)["status"])
+
+    def heard(self, number: int) -> float:
+        """When it was heard that the startd was counted, as POSIX seconds."""
+        return float(self._counted(number)["heard"])
+
+    def _counted(self, number: int) -> Json:
         name = self.pod_name(number)
-        return self.await_status(
+        return self._await(
             lambda status: any(entry["name"] == name for entry in status.get("recent", ())),
             f"the outcome of {name} is counted",
         )
@@ -190,14 +233,14 @@ class Startds:
         """Asks for it, and does not wait."""
         self.stage.kubectl("delete", "startdset", self.name, "--wait=false")
 
-    def gone(self, seconds: float = WAIT_SECONDS) -> float:
+    def gone(self) -> float:
         """Waits until the set is gone; how long that took since somebody asked for it."""
 
         def look(versions: list[Json]) -> float | None:
             gone = versions and versions[-1].get("gone")
             return float(gone - posix(versions[-1]["metadata"]["deletionTimestamp"])) if gone else None
 
-        return self.stage.sets.wait(self.name, look, "the set is gone", seconds)
+        return self.stage.sets.wait(self.name, look, "the set is gone")
 
     @property
     def latest(self) -> Json:
@@ -232,12 +275,10 @@ class Startds:
         )
 
     def known(self, number: int) -> None:
-        """Waits until the pool knows the startd."""
-        self.pod(
-            number,
-            lambda pod: any(box["name"] == "startd" and box.get("started") for box in _boxes(pod)),
-            "is known to the pool",
-        )
+        """Waits until the pool shows the startd's slot."""
+        name = self.pod_name(number)
+        shows = ("condor_status", "-slot", "-constraint", f'PodName == "{name}"', "-af", "Name")
+        self.stage.eventually(lambda: self.stage.in_pool(*shows), f"{name} is known to the pool")
 
     def was_ready(self, number: int) -> bool:
         """Whether it ever was proven to have had a real payload."""
@@ -267,18 +308,32 @@ class Startds:
         ]
         return dict(json.loads(said[-1].splitlines()[1]))
 
+    def inside(self, number: int) -> Path:
+        """The startd's files, seen from this machine."""
+        return inside(self.pod_name(number))
+
+    def leave(self, number: int) -> None:
+        """Has HTCondor end in an idle startd, by itself as far as its reporter knows, before its patience does."""
+        container = Path(f"/proc/{self.reporter_pid(number)}/ns/pid").readlink()
+        (master,) = _processes("condor_master", container)
+        os.kill(master, signal.SIGTERM)
+
+    def let_go(self, number: int) -> None:
+        """Lets the jobs end that are held on this startd."""
+        (self.inside(number) / GO).touch()
+
+    def made(self, number: int, file: str) -> None:
+        """Waits until a job on this startd has made the file."""
+        self.stage.eventually((self.inside(number) / file).exists, f"{self.pod_name(number)}: {file} is made")
+
+    def drains(self, number: int) -> None:
+        """Waits until the busy startd was told to leave, so that it takes no job after the one that it has."""
+        log = self.inside(number) / "scratch/log/StartLog"
+        self.stage.eventually(lambda: RETIRES in log.read_text(), f"{self.pod_name(number)} retires its job's slot")
+
     def reporter_pid(self, number: int) -> int:
-        """The reporter's process on this machine: the first one of the startd's container."""
-        name = f"POD_NAME={self.pod_name(number)}".encode()
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdecimal() and name in (entry / "environ").read_bytes().split(b"\0"):
-                    ids = re.search(r"^NSpid:\s+(.*)$", (entry / "status").read_text(), re.MULTILINE)
-                    if ids and ids[1].split()[1:] == ["1"]:
-                        return int(entry.name)
-            except OSError:
-                continue  # it has ended meanwhile
-        raise AssertionError(f"{self.pod_name(number)} has no reporter")
+        """The first process of the startd's container, on this machine; with it ends the reporter."""
+        return reporter_pid(self.pod_name(number))
 
 
 @dataclass(kw_only=True)
@@ -291,13 +346,16 @@ class Stage:
 
     cluster: Cluster
     run: str = field(default_factory=lambda: secrets.token_hex(2))
-    sets: Records = field(default_factory=Records)
-    pods: Records = field(default_factory=Records)
-    jobs: Records = field(default_factory=Records)
+    sets: Records = field(init=False)
+    pods: Records = field(init=False)
+    jobs: Records = field(init=False)
     _base: Json = field(default_factory=dict)
     _made: list[Startds] = field(default_factory=list)
     _listeners: list["subprocess.Popen[str]"] = field(default_factory=list)
     _closed: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.sets, self.pods, self.jobs = (Records(explain=lambda: self.cluster.state(SITE)) for _ in range(3))
 
     @property
     def directory(self) -> str:
@@ -307,6 +365,10 @@ class Stage:
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
         """In the site's namespace."""
         return self.cluster.kubectl("-n", SITE, *words, stdin=stdin, check=check)
+
+    def eventually(self, look: Callable[[], T], what: str) -> T:
+        """What is looked for, once it is there."""
+        return self.cluster.eventually(look, what, SITE)
 
     def in_pool(self, *command: str, stdin: str | None = None) -> str:
         """What a command beside the schedd prints."""
@@ -344,7 +406,7 @@ class Stage:
                 "window": {"initial": pods, "maximum": pods},
                 "backoff": {"baseSeconds": BACKOFF_SECONDS, "capSeconds": 10 * BACKOFF_SECONDS},
                 "fizzleSeconds": NO_CLAIM_SECONDS + 10,
-                "startSeconds": 120,
+                "startSeconds": WAIT_SECONDS,
                 "drain": {"seconds": DRAIN_SECONDS + LEAVING_SECONDS},
                 "template": self.template(made.name, env or {}, init_env or {}, change),
                 **spec,
@@ -360,7 +422,7 @@ class Stage:
         template: Json = deepcopy(self._base["spec"]["template"])
         pod = template["spec"]
         init, startd = pod["initContainers"][0], pod["containers"][0]
-        _set_env(init, {"SOFTWARE_SECONDS": "60", **init_env})
+        _set_env(init, {"SOFTWARE_SECONDS": str(WAIT_SECONDS * 2 // 3), **init_env})
         _set_env(
             startd,
             {"SITE": name, "NOCLAIM_SECONDS": str(NO_CLAIM_SECONDS), "DRAIN_SECONDS": str(DRAIN_SECONDS), **env},
@@ -421,7 +483,7 @@ queue
             self.kubectl("patch", "startdset", *names, "--type=merge", "-p", kill, check=False)
             self.kubectl("delete", "startdset", *names, "--wait=false", check=False)
             sets = [f"startdset/{name}" for name in names]
-            self.kubectl("wait", "--for=delete", *sets, f"--timeout={CLEAN_SECONDS}s", check=False)
+            self.kubectl("wait", "--for=delete", *sets, BOUND, check=False)
             self._strip(sets)
             pods = f"vacuum.atlas-sites.io/set in ({','.join(names)})"
             self._strip(self.kubectl("get", "pods", "-l", pods, "-o", "name").split())
@@ -432,7 +494,7 @@ queue
         self._closed.set()
         for listener in self._listeners:
             listener.terminate()
-            listener.wait(timeout=30)
+            listener.wait(timeout=WAIT_SECONDS)
 
     def _strip(self, names: list[str]) -> None:
         """Takes away what a test that failed has left, and that nobody lets go any more."""
@@ -467,8 +529,9 @@ queue
         raw: Json = event["object"]
         if event["type"] in {"ADDED", "MODIFIED", "DELETED"}:
             raw["metadata"].pop("managedFields", None)
+            raw["heard"] = datetime.now().astimezone().timestamp()
             if event["type"] == "DELETED":
-                raw["gone"] = datetime.now().astimezone().timestamp()
+                raw["gone"] = raw["heard"]
             records.add(raw["metadata"]["name"], raw)
 
     def _event(self, line: str, current: list[str]) -> None:
@@ -480,6 +543,16 @@ queue
             self.jobs.add(str(int(number)), (int(text[:3]), text))
         elif current[0]:
             current[1] += line
+
+
+def _processes(program: str, container: Path) -> list[int]:
+    """Those of this machine that run the program in the container, whose namespace of processes it names."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if (entry / "comm").read_text() == f"{program}\n" and (entry / "ns/pid").readlink() == container:
+                found.append(int(entry.name))
+    return found
 
 
 def _boxes(pod: Json) -> list[Json]:

@@ -4,8 +4,7 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
 from local import images, node as machine, repository
 from local.progress import Progress
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -23,8 +22,6 @@ ORIGIN = f"origin.{NAMESPACE}.svc.cluster.local"
 SQUID = f"http://squid.{NAMESPACE}.svc.cluster.local:3128"
 DIRECTORY = f"/var/cvmfs/{NAMESPACE}"
 README = f"/cvmfs/{repository.REPOSITORY}/README"
-WAIT = "--timeout=120s"
-RECOVERY_SECONDS = 60.0
 
 
 def mounter(name: str, image: str, wanted: str, directory: str) -> dict[str, Any]:
@@ -129,24 +126,17 @@ def pictures(node: Cluster) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def mounts(node: Cluster, pictures: dict[str, str]) -> Iterator[None]:
     node.kubectl("create", "namespace", NAMESPACE)
-    node.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", WAIT)
+    node.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", BOUND)
     repository.deploy(node.kubeconfig, pictures, Progress(total=1), namespace=NAMESPACE)
     apply(node, *squid(pictures["squid"]), mounter("cvmfs", pictures["cvmfs"], repository.REPOSITORY, DIRECTORY))
     apply(node, consumer(pictures["startd"]))
-    node.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/squid", "pod/cvmfs", "pod/consumer", WAIT)
+    node.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/squid", "pod/cvmfs", "pod/consumer", BOUND)
     yield
-    node.kubectl("delete", "namespace", NAMESPACE, "--wait=true", WAIT)
+    node.kubectl("delete", "namespace", NAMESPACE, "--wait=true", BOUND)
 
 
 def read(node: Cluster) -> str:
     return node.kubectl("-n", NAMESPACE, "exec", "consumer", "--", "head", "-1", README, check=False)
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + RECOVERY_SECONDS
-    while not (done := true()) and time.monotonic() < deadline:
-        time.sleep(1)
-    return done
 
 
 def process_of(node: Cluster, container: str, words: str) -> int | None:
@@ -184,8 +174,8 @@ def test_a_consumer_reads_again_after_the_mounter_was_killed(node: Cluster, moun
     killed = process_of(node, "cvmfs", words)
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    assert eventually(lambda: process_of(node, "cvmfs", words) not in {killed, None})
-    assert eventually(lambda: "demonstration" in read(node))
+    node.eventually(lambda: process_of(node, "cvmfs", words) not in {killed, None}, f"{words} is back", NAMESPACE)
+    node.eventually(lambda: "demonstration" in read(node), "the consumer reads again", NAMESPACE)
     stacked = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{DIRECTORY}/" in line]
     assert len(stacked) == 1, "a dead mount was left below the new one"
 
@@ -195,18 +185,16 @@ def test_a_repository_that_is_missing_is_not_ready_and_says_so(
 ) -> None:
     apply(node, mounter("astray", pictures["cvmfs"], "missing.example", f"{DIRECTORY}-astray"))
     try:
-        said = ""
 
-        def told() -> bool:
-            nonlocal said
+        def told() -> str:
             said = node.kubectl("-n", NAMESPACE, "exec", "astray", "--", "check_cvmfs.sh", "readiness", check=False)
-            return "404" in said
+            return said if "404" in said else ""
 
-        assert eventually(told), said
+        said = node.eventually(told, "the mounter says that the repository is missing", NAMESPACE)
         assert "repository missing.example: " in said
         ready = node.kubectl(
             "-n", NAMESPACE, "get", "pod", "astray", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
         )
         assert ready == "False"
     finally:
-        node.kubectl("-n", NAMESPACE, "delete", "pod", "astray", "--wait=true", WAIT)
+        node.kubectl("-n", NAMESPACE, "delete", "pod", "astray", "--wait=true", BOUND)

@@ -12,12 +12,11 @@ import pytest
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
 from local import images, node as machine
 from local.progress import Progress
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, Cluster
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "images-test"
-WAIT = "--timeout=120s"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def namespace(node: Cluster) -> Iterator[str]:
     node.kubectl("create", "namespace", NAMESPACE)
     node.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     yield NAMESPACE
-    node.kubectl("delete", "namespace", NAMESPACE, "--wait=true", WAIT)
+    node.kubectl("delete", "namespace", NAMESPACE, "--wait=true", BOUND)
 
 
 def pod(name: str, image: str, *, command: list[str] | None = None, **more: object) -> dict[str, object]:
@@ -88,7 +87,7 @@ def pod(name: str, image: str, *, command: list[str] | None = None, **more: obje
 
 def run(node: Cluster, namespace: str, manifest: dict[str, object]) -> None:
     # Right after its namespace, a pod may be refused until the default service account is there.
-    node.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", WAIT)
+    node.kubectl("-n", namespace, "wait", "--for=create", "serviceaccount/default", BOUND)
     node.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(manifest))
 
 
@@ -98,7 +97,7 @@ def test_an_image_runs_as_its_own_user_and_holds_what_a_site_counts_on(
 ) -> None:
     expected = EXPECTED[name]
     run(node, namespace, pod(name, references[name], command=["/bin/sh", "-c", f"id -u; {expected.script}"]))
-    node.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", WAIT)
+    node.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", BOUND)
     user, *lines = node.kubectl("-n", namespace, "logs", name).splitlines()
     assert user == str(expected.user)
     assert len(lines) == len(expected.lines)
@@ -149,14 +148,17 @@ def test_squid_serves_with_a_root_file_system_it_cannot_write_to(
         {"name": "state", "emptyDir": {"sizeLimit": "16Mi"}},
     ]
     run(node, namespace, manifest)
-    node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/serving", WAIT)
+    node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/serving", BOUND)
     ask = (
         "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'GET http://elsewhere.invalid/ HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
     )
     assert " 403 " in node.kubectl("-n", namespace, "exec", "serving", "--", "bash", "-c", ask)
-    log = node.kubectl("-n", namespace, "logs", "serving")
-    assert "TCP_DENIED/403" in log, "the access log does not reach standard output"
-    node.kubectl("-n", namespace, "delete", "pod", "serving", "--wait=true", WAIT)
+
+    def told() -> bool:
+        return "TCP_DENIED/403" in node.kubectl("-n", namespace, "logs", "serving")
+
+    node.eventually(told, "the access log reaches standard output", namespace)
+    node.kubectl("-n", namespace, "delete", "pod", "serving", "--wait=true", BOUND)
 
 
 def test_a_second_build_builds_nothing(references: dict[str, str]) -> None:

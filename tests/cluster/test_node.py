@@ -5,8 +5,7 @@ import contextlib
 import http.client
 import json
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,13 @@ from local.node import configuration, processes
 from local.node.layout import API_PORT, DNS_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME, this_machine
 from local.progress import Progress
 from tests.cluster import toolbox
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "node-test"
 TRUSTED = "node-test-system"
 LAYOUT = this_machine()
-WAIT_SECONDS = 120.0
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Waits for what takes its time; the bound only keeps a failure from lasting for ever."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_SECONDS:.0f} s: {what}")
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +36,9 @@ def namespaces(node: Cluster) -> Iterator[None]:
         node.kubectl("create", "namespace", name)
         node.kubectl("label", "namespace", name, f"pod-security.kubernetes.io/enforce={level}")
         # A bare pod is refused until the controller has made the namespace's service account.
-        node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
+        node.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, BOUND)
     yield
-    node.kubectl("delete", "namespace", NAMESPACE, TRUSTED, "--timeout=60s")
+    node.kubectl("delete", "namespace", NAMESPACE, TRUSTED, BOUND)
 
 
 def pod(name: str, image: str, script: str, **changes: Any) -> dict[str, Any]:
@@ -97,7 +86,7 @@ def said(node: Cluster, namespace: str, wanted: dict[str, Any]) -> str:
             phases.append(node.kubectl("get", "pod", "-n", namespace, name, "-o", "jsonpath={.status.phase}"))
             return phases[-1] in {"Succeeded", "Failed"}
 
-        eventually(ended, f"the end of pod {name}")
+        node.eventually(ended, f"the end of pod {name}", namespace)
         output = node.kubectl("logs", "-n", namespace, name)
         assert phases[-1] == "Succeeded", output
         return output
@@ -116,7 +105,7 @@ def api_status(path: str, token: str | None) -> int:
     """The status with which the API server answers a GET by the bearer of a token, or by nobody."""
     cluster = json.loads(LAYOUT.kubeconfig.read_text())["clusters"][0]["cluster"]
     context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-    connection = http.client.HTTPSConnection(str(NODE_ADDRESS), API_PORT, timeout=20, context=context)
+    connection = http.client.HTTPSConnection(str(NODE_ADDRESS), API_PORT, timeout=WAIT_SECONDS, context=context)
     with contextlib.closing(connection):
         connection.request("GET", path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
         return connection.getresponse().status
@@ -138,14 +127,16 @@ def test_a_pod_finds_a_service_by_its_name_and_reaches_it_even_from_its_own_back
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
     }
     apply(node, NAMESPACE, backend, service)
-    node.kubectl("wait", "-n", NAMESPACE, "pod/web", "--for=condition=Ready", "--timeout=60s")
+    node.kubectl("wait", "-n", NAMESPACE, "pod/web", "--for=condition=Ready", BOUND)
     name = f"web.{NAMESPACE}.svc.cluster.local"
     # Debian's static busybox dies in wget, so HTTP is spoken by hand.
     fetch = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {name} 80 | tail -n 1"
     client = pod("client", image, f"until {fetch} | grep works; do sleep 1; done")
     assert said(node, NAMESPACE, client).endswith("it works\n")
     hairpin = ["exec", "-n", NAMESPACE, "web", "--", "/busybox", "sh", "-c", f"PATH=/bin; {fetch}"]
-    assert node.kubectl(*hairpin) == "it works\n"
+    node.eventually(
+        lambda: node.kubectl(*hairpin, check=False) == "it works\n", "its own backend reaches it", NAMESPACE
+    )
     node.kubectl("delete", "-n", NAMESPACE, "pod/web", "service/web", "--now")
 
 
@@ -175,7 +166,7 @@ def test_what_a_privileged_pod_mounts_appears_in_an_unprivileged_one_that_runs_a
     consumer = pod(
         "consumer",
         image,
-        "exec sleep 600",
+        "exec sleep 36000",
         volumes=[volume],
         volumeMounts=[
             {"name": "shared", "mountPath": "/shared", "mountPropagation": "HostToContainer", "readOnly": True}
@@ -184,16 +175,16 @@ def test_what_a_privileged_pod_mounts_appears_in_an_unprivileged_one_that_runs_a
     mounter = pod(
         "mounter",
         image,
-        "cd /shared; mkdir -p proof && mount -t tmpfs proof proof && echo mounted > proof/file && exec sleep 600",
+        "cd /shared; mkdir -p proof && mount -t tmpfs proof proof && echo mounted > proof/file && exec sleep 36000",
         volumes=[volume],
         volumeMounts=[{"name": "shared", "mountPath": "/shared", "mountPropagation": "Bidirectional"}],
         securityContext={"privileged": True},
     )
     apply(node, TRUSTED, consumer)
-    node.kubectl("wait", "-n", TRUSTED, "pod/consumer", "--for=condition=Ready", "--timeout=60s")
+    node.kubectl("wait", "-n", TRUSTED, "pod/consumer", "--for=condition=Ready", BOUND)
     apply(node, TRUSTED, mounter)
     read = ["exec", "-n", TRUSTED, "consumer", "--", "/busybox", "cat", "/shared/proof/file"]
-    eventually(lambda: node.kubectl(*read, check=False) == "mounted\n", "the mount in the consumer")
+    node.eventually(lambda: node.kubectl(*read, check=False) == "mounted\n", "the mount in the consumer", TRUSTED)
     clean = ["exec", "-n", TRUSTED, "mounter", "--", "/busybox", "sh", "-c"]
     node.kubectl(*clean, "/busybox umount /shared/proof && /busybox rmdir /shared/proof")
     assert "No such file" in node.kubectl(*read, check=False)
@@ -240,7 +231,7 @@ def test_who_made_a_secret_is_in_the_audit_log_and_what_is_in_it_is_not(node: Cl
     def entries() -> list[dict[str, Any]]:
         return [json.loads(line) for line in log.read_text().splitlines() if '"noted"' in line and line.endswith("}")]
 
-    eventually(lambda: bool(entries()), "an audit entry")
+    node.eventually(entries, "an audit entry", NAMESPACE)
     assert {(entry["verb"], entry["user"]["username"]) for entry in entries()} == {("create", "admin")}
     assert base64.b64encode(b"hidden-from-the-log").decode() not in log.read_text()
 

@@ -1,9 +1,8 @@
 """The dev site's pool on the real node: who joins it, who does not, and what a payload may not do there."""
 
 import json
-import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,15 @@ from local.authority import Authority, pem
 from local.pool import token
 from local.pool.condor import ADDRESS, STARTD, TRUST_DOMAIN
 from local.progress import Progress
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "t-pool"
 # Which credential each startd has, and how it is expected to prove who it is.
 METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
-WAIT_SECONDS = 120.0
 PROXY_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")  # of RFC 3820, encoded
-
-
-def eventually(look: Callable[[], str], what: str) -> str:
-    """What is looked for, once it is there; the bound only keeps a failure from lasting for ever."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (seen := look()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_SECONDS:.0f} s: {what}")
-        time.sleep(1)
-    return seen
 
 
 def proxy(certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> str:
@@ -102,7 +90,7 @@ DISCARD_SESSION_KEYRING_ON_STARTUP = False
 
 def startd(name: str, image: str) -> dict[str, Any]:
     """A site's startd, by itself, without repositories."""
-    spec = template(
+    spec: dict[str, Any] = template(
         StartdsArgs(
             site="t-pool",
             namespace=NAMESPACE,
@@ -115,7 +103,7 @@ def startd(name: str, image: str) -> dict[str, Any]:
             repositories=(),
             proxy="http://squid.invalid:3128",
             size=StartdSize(cores=1, requested_cores=0.1, memory_mib=512, disk_mib=1024),
-            times=StartdTimes(start=60, no_claim=3600, drain=5, lifetime=7200, keepalive=180),
+            times=StartdTimes(start=WAIT_SECONDS, no_claim=36000, drain=5, lifetime=36000, keepalive=180),
             limits=StartdLimits(pods=1, cores=1, memory_mib=512),
             pace=VacuumPace(window_initial=1, window_maximum=1, backoff_base=1, backoff_cap=1, update="OnFinish"),
         )
@@ -124,14 +112,10 @@ def startd(name: str, image: str) -> dict[str, Any]:
     spec["volumes"] = [
         {"name": "cvmfs", "emptyDir": {}} if volume["name"] == "cvmfs" else volume for volume in spec["volumes"]
     ]
+    # One whose first word to the pool is lost on a busy machine gives up before it says the next one.
+    spec["restartPolicy"] = "OnFailure"
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
-def started(site: Cluster) -> bool:
-    """Whether the pool knows them, as their startup probes tell."""
-    pods = json.loads(site.kubectl("-n", NAMESPACE, "get", "pods", *METHODS, "-o", "json"))["items"]
-    return all(any(box.get("started") for box in pod["status"].get("containerStatuses", ())) for pod in pods)
 
 
 def stranger(image: str) -> dict[str, Any]:
@@ -192,7 +176,7 @@ def joined(
 ) -> Iterator[Mapping[str, dict[str, Any]]]:
     """The machine ads of a startd with nothing but a token and of one with nothing but a proxy; others try as well."""
     site.kubectl("create", "namespace", NAMESPACE)
-    site.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+    site.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", BOUND)
     authority = site.kubectl("-n", "pool", "get", "configmap", "pool-ca", "-o", r"jsonpath={.data.ca\.pem}")
     items = [
         secret("by-token", token=held_token(site), ca_pem=authority),
@@ -203,10 +187,14 @@ def joined(
     ]
     site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     try:
-        eventually(lambda: "they do" * started(site), "the startds join")
-        yield {str(ad["PodName"]): ad for ad in known(site) if ad["MyType"] == "Machine"}
+
+        def machines() -> dict[str, dict[str, Any]]:
+            found = {str(ad.get("PodName")): ad for ad in known(site) if ad["MyType"] == "Machine"}
+            return found if METHODS.keys() <= found.keys() else {}
+
+        yield site.eventually(machines, "the startds join", NAMESPACE)
     finally:
-        site.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+        site.kubectl("delete", "namespace", NAMESPACE, BOUND)
 
 
 @pytest.mark.parametrize(("name", "method"), METHODS.items())
@@ -222,7 +210,8 @@ def test_daemons_that_do_not_say_who_they_are_are_refused(site: Cluster, joined:
         log = site.kubectl("-n", NAMESPACE, "logs", "stranger", check=False)
         return "\n".join(line for line in log.splitlines() if "DENIED" in line)
 
-    assert "unauthenticated@unmapped" in eventually(refusal, "the stranger is told that it is refused")
+    said = site.eventually(refusal, "the stranger is told that it is refused", NAMESPACE)
+    assert "unauthenticated@unmapped" in said
     assert not [ad for ad in known(site) if "stranger" in str(ad.get("Name"))]
 
 
@@ -230,10 +219,13 @@ def test_a_proxy_that_another_authority_has_signed_is_refused(
     site: Cluster, joined: Mapping[str, dict[str, Any]]
 ) -> None:
     def refusal() -> str:
-        log = site.kubectl("-n", NAMESPACE, "exec", "forged", "--", "cat", "/scratch/log/MasterLog", check=False)
+        words = ("-n", NAMESPACE, "exec", "forged", "--", "cat", "/scratch/log/MasterLog")
+        log = site.kubectl(*words, check=False)
+        # One that has given up, as it does after some minutes, shows the end of that log.
+        log += site.kubectl("-n", NAMESPACE, "logs", "forged", check=False)
         return "\n".join(line for line in log.splitlines() if "Failed to authenticate using SSL" in line)
 
-    eventually(refusal, "the daemons with the forged proxy are refused")
+    site.eventually(refusal, "the daemons with the forged proxy are refused", NAMESPACE)
     assert "forged" not in {ad.get("PodName") for ad in known(site)}
 
 
@@ -277,7 +269,7 @@ queue
     submit = f"cd $(mktemp -d) && {written} && chmod +x job.sh && pwd && condor_submit -terse job.sub"
     directory, cluster = in_pool(site, "sh", "-s", stdin=submit).split("\n", 1)
     ended = ("condor_history", cluster.split(".")[0], "-af", "ExitCode")
-    assert eventually(lambda: in_pool(site, *ended), f"a job on {name} ends").strip() == "0"
+    assert site.eventually(lambda: in_pool(site, *ended), f"a job on {name} ends", NAMESPACE).strip() == "0"
     return in_pool(site, "cat", f"{directory}/output")
 
 

@@ -4,16 +4,16 @@ The stories play at once, each on a small set of its own beside the site's; the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
-from tests.cluster.stage import LIFETIME, REQUESTED, Json, Stage, Startds, Told, under_way
+from tests.cluster.cluster import BOUND
+from tests.cluster.stage import HELD, LIFETIME, REQUESTED, Json, Stage, Startds, Told, under_way
 
 pytestmark = pytest.mark.cluster
 
-# Longer than the kubelet takes to show a pod's annotation to its startd.
-LONG = "sleep 75"
+LIFETIME_SECONDS = 100  # time enough to join the pool and to get a job
 NODE = "atlas-local"
 AT_ONCE = 8
 
@@ -29,22 +29,26 @@ def newer(startds: Startds) -> Json:
 
 def changed_on_finish(stage: Stage) -> Told:
     startds = stage.startds("onfinish", window={"initial": 2, "maximum": 2}, update="OnFinish")
-    job = startds.submit("sleep 60")
+    job = startds.submit(HELD)
     job.runs()
     startds.change(template=newer(startds), limits={"pods": 2})
-    startds.runs(2)
     other = startds.submit("sleep 1")
     other.ends()
+    startds.let_go(1)
+    job.ends()
+    startds.leave(1)
     startds.outcome(1)
     return Told(startds=startds, jobs=(job, other))
 
 
 def changed_with_drain(stage: Stage) -> Told:
     startds = stage.startds("update", update="Drain")
-    job = startds.submit(LONG)
+    job = startds.submit(HELD)
     job.runs()
     other = startds.submit("sleep 1")
     startds.change(template=newer(startds))
+    startds.drains(1)
+    startds.let_go(1)
     other.ends()
     return Told(startds=startds, jobs=(job, other))
 
@@ -58,10 +62,18 @@ def retired_when_idle(stage: Stage) -> Told:
 
 
 def lifetime_over(stage: Stage) -> Told:
-    startds = stage.startds("lifetime", lifetimeSeconds=60)
-    job = startds.submit(LONG)
+    patience = LIFETIME_SECONDS * 3 // 4
+    startds = stage.startds(
+        "lifetime",
+        env={"NOCLAIM_SECONDS": str(patience)},
+        fizzleSeconds=patience + 10,
+        lifetimeSeconds=LIFETIME_SECONDS,
+    )
+    job = startds.submit(HELD)
     job.runs()
     other = startds.submit("sleep 1")
+    startds.drains(1)
+    startds.let_go(1)
     other.ends()
     return Told(startds=startds, jobs=(job, other))
 
@@ -69,9 +81,10 @@ def lifetime_over(stage: Stage) -> Told:
 def time_is_up(stage: Stage) -> Told:
     """A payload that does not end though it is told to."""
     startds = stage.startds("deaf", env={"DRAIN_SECONDS": "40"}, drain={"seconds": 160})
-    deaf = """trap 'echo "told to end"' TERM; echo begun; while :; do sleep 1; done"""
+    deaf = """trap 'echo "told to end"' TERM; echo begun; touch /tmp/begun; while :; do sleep 1; done"""
     job = startds.submit(deaf, "stream_output = True")
     job.runs()
+    startds.made(1, "tmp/begun")
     startds.change(limits={"pods": 0})
     stage.kubectl("delete", "pod", startds.pod_name(1), "--wait=false")
     job.is_taken_away()
@@ -83,9 +96,11 @@ def heeds(stage: Stage) -> Told:
     """A payload that ends soon when it is told to, and that only the next startd brings to its end."""
     startds = stage.startds("heeds", env={"DRAIN_SECONDS": "40"}, drain={"seconds": 160})
     job = startds.submit(
-        "case $(cat /etc/hostname) in *-1) trap 'exit 0' TERM; while :; do sleep 1; done;; *) echo whole;; esac"
+        "case $(cat /etc/hostname) in *-1) trap 'exit 0' TERM; touch /tmp/begun; while :; do sleep 1; done;;"
+        " *) echo whole;; esac"
     )
     job.runs()
+    startds.made(1, "tmp/begun")
     stage.kubectl("delete", "pod", startds.pod_name(1), "--wait=false")
     job.ends()
     startds.outcome(1)
@@ -160,7 +175,8 @@ def test_with_update_drain_the_old_startd_ends_its_job_takes_no_other_and_makes_
 def test_a_startd_whose_lifetime_ends_while_it_is_busy_ends_its_job_and_takes_no_other(stories: Stories) -> None:
     told = stories["lifetime"].result()
     startds, (job, other) = told.startds, told.jobs
-    assert 54 <= int(startds.pod(1)["metadata"]["annotations"][LIFETIME]) <= 60
+    lifetime = int(startds.pod(1)["metadata"]["annotations"][LIFETIME])
+    assert 0.9 * LIFETIME_SECONDS <= lifetime <= LIFETIME_SECONDS
     assert (job.ends(), job.starts, job.host()) == (0, 1, startds.pod_name(1))
     assert (other.ends(), other.starts, other.host()) == (0, 1, startds.pod_name(2))
     assert not deleted_alive(startds, 1)
@@ -204,11 +220,17 @@ def test_kubectl_drain_waits_for_the_job_and_the_set_goes_on_when_the_node_is_ba
 ) -> None:
     wait(stories.values())  # they need the node
     startds = stage.startds("node", pods=1)
-    job = startds.submit("sleep 40; echo whole")
+    job = startds.submit(f"{HELD}; echo whole")
     job.runs()
     others = f"--pod-selector=vacuum.atlas-sites.io/set={startds.name}"
+    words = ("drain", NODE, others, "--delete-emptydir-data", "--ignore-daemonsets", BOUND)
     try:
-        stage.kubectl("drain", NODE, others, "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=115s")
+        with ThreadPoolExecutor() as somebody:
+            drained = somebody.submit(stage.kubectl, *words)
+            startds.drains(1)
+            assert not drained.done()
+            startds.let_go(1)
+            drained.result()
         # It did not come back before the job had ended.
         assert (job.ends(), job.output(), job.starts) == (0, "whole\n", 1)
         assert startds.after(1)["creating"] == []

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from local.paths import CHECKOUT
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import WAIT_SECONDS, Cluster
 from tests.cluster.controller import (
     FINDS_NOTHING,
     NAMESPACE,
     STAYS,
     Site,
-    eventually,
 )
 
 pytestmark = pytest.mark.cluster
@@ -27,7 +26,7 @@ def test_kubectl_explains_the_spec(node: Cluster, crd: None) -> None:
         return node.kubectl("explain", "startdset.spec", "--recursive", check=False)
 
     # The API server publishes the schema of a new kind a moment after it serves it.
-    eventually(lambda: "FIELDS" in text(), "the schema is published")
+    node.eventually(lambda: "FIELDS" in text(), "the schema is published")
     for word in ("template", "limits", "window", "backoff", "fizzleSeconds", "startSeconds", "drain", "memoryMib"):
         assert f"  {word}" in text()
 
@@ -97,7 +96,7 @@ def test_a_template_that_hides_the_end_of_a_startd_is_refused(
 def test_a_set_grows_to_its_limit_and_drains_before_it_goes(place: Site) -> None:
     place.start()
     place.apply(place.spec(STAYS))
-    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    place.eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
     assert place.status()["state"] == "Steady"
     assert len(place.pods()) == 3
     row = place.cluster.kubectl("get", "startdset", "-n", NAMESPACE)
@@ -110,7 +109,7 @@ def test_a_set_grows_to_its_limit_and_drains_before_it_goes(place: Site) -> None
 def test_stopping_the_controller_touches_no_startd(place: Site) -> None:
     place.start()
     place.apply(place.spec(STAYS))
-    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    place.eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
     before = {pod["metadata"]["uid"] for pod in place.pods()}
     place.stop(signal.SIGTERM)
     after = [pod["metadata"] for pod in place.pods()]
@@ -123,7 +122,7 @@ def test_stopping_the_controller_touches_no_startd(place: Site) -> None:
 def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(place: Site) -> None:
     place.start()
     place.apply(place.spec(FINDS_NOTHING))
-    eventually(lambda: place.status().get("state") == "BackingOff" and place.pods() == [], "it backs off")
+    place.eventually(lambda: place.status().get("state") == "BackingOff" and place.pods() == [], "it backs off")
     status = place.status()
     assert set(status["outcomes"]) == {"NoWork"}
     assert status["circuit"]["level"] == 1
@@ -132,15 +131,15 @@ def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(place: 
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
         check=True,
     ).stdout
     assert "startds found no work; the next tries at" in explained
     annotation = "vacuum.atlas-sites.io/retry-now=yes"
     place.cluster.kubectl("annotate", "startdset", "startds", "-n", NAMESPACE, annotation)
     one_more = sum(status["outcomes"].values()) + 1
-    eventually(lambda: sum(place.status()["outcomes"].values()) == one_more, "the probe was made and counted")
-    eventually(lambda: place.status()["state"] == "BackingOff", "it backs off again")
+    place.eventually(lambda: sum(place.status()["outcomes"].values()) == one_more, "the probe was made and counted")
+    place.eventually(lambda: place.status()["state"] == "BackingOff", "it backs off again")
     assert "vacuum.atlas-sites.io/retry-now" not in place.get("startdset", "startds")["metadata"].get("annotations", {})
     place.delete()
 
@@ -148,12 +147,14 @@ def test_a_set_backs_off_without_work_and_tries_again_when_it_is_told_to(place: 
 def test_a_set_whose_controller_is_gone_for_good_goes_as_the_runbook_says(place: Site) -> None:
     place.start()
     place.apply(place.spec(STAYS))
-    eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
+    place.eventually(lambda: place.status().get("startds", {}).get("running") == 3, "three startds run")
     place.stop(signal.SIGKILL)
     place.cluster.kubectl("delete", "startdset", "startds", "-n", NAMESPACE, "--wait=false")
     assert "deletionTimestamp" in place.get("startdset", "startds")["metadata"]
     text = (CHECKOUT / "docs/runbooks/remove-a-startdset.md").read_text()
     for command in text.split("```")[1].strip().replace("SITE", NAMESPACE).splitlines():
         environment = {**os.environ, "KUBECONFIG": str(place.cluster.kubeconfig)}
-        subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=60, check=True)
-    eventually(lambda: place.get("startdsets")["items"] == [] and place.pods() == [], "nothing of the set is left")
+        subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=WAIT_SECONDS, check=True)
+    place.eventually(
+        lambda: place.get("startdsets")["items"] == [] and place.pods() == [], "nothing of the set is left"
+    )

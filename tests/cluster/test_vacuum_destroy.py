@@ -16,7 +16,8 @@ import pytest
 
 from local.node import processes
 from local.node.layout import this_machine
-from tests.cluster.stage import FAST_SECONDS, FOREVER, Job, Stage, Startds, Told, under_way
+from tests.cluster.cluster import BOUND
+from tests.cluster.stage import FAST_SECONDS, FOREVER, HELD, Job, Stage, Startds, Told, under_way
 
 pytestmark = pytest.mark.cluster
 
@@ -26,6 +27,7 @@ OUTCOME_FINALIZER = "vacuum.atlas-sites.io/outcome"
 OUTAGE_SECONDS = 15.0
 AT_ONCE = 8
 IN_A_HURRY = "in a hurry"
+WORK = f"{HELD}; echo whole"
 
 
 def busy(stage: Stage, name: str, *scripts: str, **more: object) -> Told:
@@ -38,16 +40,23 @@ def busy(stage: Stage, name: str, *scripts: str, **more: object) -> Told:
 
 
 def drained(stage: Stage) -> Told:
-    told = busy(stage, "drain", "sleep 30; echo whole", "sleep 50; echo whole")
+    told = busy(stage, "drain", WORK, WORK)
     told.startds.delete()
+    for number in (1, 2):
+        told.startds.drains(number)
+    for number in (1, 2):
+        told.startds.let_go(number)
     told.startds.gone()
     return told
 
 
 def orphaned(stage: Stage) -> Told:
-    told = busy(stage, "orphan", "sleep 40; echo whole", deletionPolicy="Orphan")
+    told = busy(stage, "orphan", WORK, deletionPolicy="Orphan")
     told.startds.delete()
     told.startds.gone()
+    told.startds.let_go(1)
+    told.jobs[0].ends()
+    told.startds.leave(1)
     return told
 
 
@@ -123,7 +132,7 @@ def test_orphans_end_their_jobs_and_themselves_and_are_counted_by_nobody(stage: 
     assert OUTCOME_FINALIZER not in running["metadata"].get("finalizers", ())
     assert "deletionTimestamp" not in running["metadata"]
     assert whole(told.jobs[0])
-    stage.kubectl("wait", "pod", told.startds.pod_name(1), "--for=delete", "--timeout=110s")
+    stage.kubectl("wait", "pod", told.startds.pod_name(1), "--for=delete", BOUND)
     assert told.startds.last_word(1)["code"] == 200
 
 
@@ -151,20 +160,21 @@ def without_controller(stage: Stage) -> Iterator[None]:
     replicas = stage.kubectl("get", CONTROLLER, "-o", "jsonpath={.spec.replicas}")
     stage.kubectl("scale", CONTROLLER, "--replicas=0")
     try:
-        stage.kubectl("wait", "pod", "-l", "app.kubernetes.io/name=vacuum", "--for=delete", "--timeout=60s")
+        stage.kubectl("wait", "pod", "-l", "app.kubernetes.io/name=vacuum", "--for=delete", BOUND)
         yield
     finally:
         stage.kubectl("scale", CONTROLLER, f"--replicas={replicas}")
-        stage.kubectl("rollout", "status", CONTROLLER, "--timeout=110s")
+        stage.kubectl("rollout", "status", CONTROLLER, BOUND)
 
 
 def test_a_set_that_is_deleted_while_the_controller_is_away_stays_until_it_is_back(
     stage: Stage, stories: Stories
 ) -> None:
     settled(stories)
-    told = busy(stage, "away", "sleep 20; echo whole")
+    told = busy(stage, "away", WORK)
     with without_controller(stage):
         told.startds.delete()
+        told.startds.let_go(1)
         assert whole(told.jobs[0])  # its startd was not touched
         meta = told.startds.latest["metadata"]
         assert "deletionTimestamp" in meta
@@ -188,10 +198,14 @@ def without_api_server() -> Iterator[None]:
 
 def test_nothing_is_lost_when_the_api_server_hangs_during_a_drain(stage: Stage, stories: Stories) -> None:
     settled(stories)
-    told = busy(stage, "hangs", "sleep 30; echo whole", "sleep 30; echo whole")
+    told = busy(stage, "hangs", WORK, WORK)
     told.startds.delete()
+    for number in (1, 2):
+        told.startds.drains(number)
     with without_api_server():
         time.sleep(OUTAGE_SECONDS)
+        for number in (1, 2):
+            told.startds.let_go(number)
     told.startds.gone()
     assert all(whole(job) for job in told.jobs)
     assert sum(told.startds.statuses[-1]["outcomes"].values()) == 2

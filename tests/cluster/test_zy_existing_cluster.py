@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from local.paths import CHECKOUT, state_dir
 from local.progress import Progress
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import UP_SECONDS
-from tests.cluster.stage import REQUESTED, Job, Stage
+from tests.cluster.stage import GO, HELD, REQUESTED, Job, Stage, inside
 from tests.engine.test_registry import running
 
 pytestmark = pytest.mark.cluster
@@ -59,11 +60,21 @@ def busy(cluster: Cluster) -> Iterator[tuple[Job, Stage]]:
     stage = Stage(cluster=cluster)
     stage.open()
     try:
-        job = stage.submit('SiteName == "dev"', "sleep 30")
+        job = stage.submit('SiteName == "dev"', HELD)
         job.runs()
         yield job, stage
     finally:
         stage.close()
+
+
+def told_to_go(stage: Stage) -> set[str]:
+    """Startds that were told to go while they ran."""
+    return {
+        name
+        for name, versions in list(stage.pods.said.items())
+        for pod in versions
+        if pod["status"]["phase"] == "Running" and pod["metadata"].get("annotations", {}).get(REQUESTED) == "drain"
+    }
 
 
 def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
@@ -96,15 +107,19 @@ def test_the_site_comes_up_on_an_existing_cluster_and_goes_without_a_trace(
     images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
     assert images
     assert all(image.startswith(f"{registry}/atlas/") and "@sha256:" in image for image in images)
-    with busy(somebody_elses) as (job, stage):
-        make("down")
-    # The startd that had it was told to go, and had the time that the job needed.
+    with busy(somebody_elses) as (job, stage), ThreadPoolExecutor() as somebody:
+        down = somebody.submit(make, "down")
+
+        def over() -> bool:
+            # The job ends no sooner than its startd was told to go, and then has the time that it needs.
+            for name in told_to_go(stage):
+                with suppress(LookupError, OSError):
+                    (inside(name) / GO).touch()
+            return job.ended or down.done()
+
+        stage.eventually(over, "the job ends, whose startd is told to go")
+        down.result()
+    assert told_to_go(stage)
     assert (job.ends(), job.starts) == (0, 1)
-    assert "drain" in {
-        pod["metadata"].get("annotations", {}).get(REQUESTED)
-        for versions in stage.pods.said.values()
-        for pod in versions
-        if pod["status"]["phase"] == "Running"
-    }
     assert objects(somebody_elses) == before
     assert machine.running()

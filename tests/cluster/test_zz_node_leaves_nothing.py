@@ -19,14 +19,15 @@ from local.paths import CHECKOUT
 from local.progress import Progress
 from local.refusal import Refusal
 from tests.cluster import toolbox
+from tests.cluster.cluster import BOUND, KUBECTL_SECONDS
 
 pytestmark = pytest.mark.cluster
 
 LAYOUT = this_machine()
 # Where programs leave things without being asked.
 FULL_PLACES = ("/run", "/var", "/var/lib", "/var/log", "/opt", "/etc", "/usr/libexec")
-COMMAND_SECONDS = 60
-START_SECONDS = 300
+COMMAND_SECONDS = KUBECTL_SECONDS
+START_SECONDS = 600
 START = (
     "from pathlib import Path; import sys; from local import node; from local.progress import Progress;"
     "node.start(Progress(total=1), Path(sys.argv[1]))"
@@ -41,7 +42,7 @@ spec:
   - name: main
     image: IMAGE
     command: [/busybox, sh, -c]
-    args: ["/busybox mkdir -p /shared/m; /busybox mount -t tmpfs m /shared/m && exec /busybox sleep 600"]
+    args: ["/busybox mkdir -p /shared/m; /busybox mount -t tmpfs m /shared/m && exec /busybox sleep 36000"]
     securityContext: {privileged: true}
     volumeMounts:
     - {name: shared, mountPath: /shared, mountPropagation: Bidirectional}
@@ -125,9 +126,9 @@ def use(directory: Path) -> None:
     """Has the node make mounts of every kind."""
     kubectl = [str(machine.KUBECTL), "--kubeconfig", str(machine.KUBECONFIG)]
     manifest = WORKLOAD.replace("IMAGE", toolbox.bring_in(directory))
-    output(*kubectl, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+    output(*kubectl, "wait", "--for=create", "serviceaccount/default", BOUND)
     subprocess.run([*kubectl, "apply", "-f", "-"], input=manifest, text=True, check=True, timeout=COMMAND_SECONDS)
-    output(*kubectl, "wait", "pod/mounter", "--for=condition=Ready", "--timeout=50s")
+    output(*kubectl, "wait", "pod/mounter", "--for=condition=Ready", BOUND)
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +211,7 @@ def test_after_a_reboot_the_node_comes_back_with_what_was_in_it() -> None:
 @pytest.fixture
 def dropping_machine() -> Iterator[None]:
     """A machine that drops what no rule accepts, as Docker and ufw leave it."""
-    output("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "iptables")
+    output("apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "--yes", "iptables")
     had = output("nft", "list", "tables")
     output("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
     output("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")

@@ -7,14 +7,14 @@ from local import node
 from local.node.images import StaticImage
 
 BUSYBOX = Path("/bin/busybox")
-INSTALL_SECONDS = 300
+INSTALL_SECONDS = 900
 
 
 def image() -> StaticImage:
     """The image, with busybox installed on this machine if need be."""
     if not BUSYBOX.exists():
         subprocess.run(
-            ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "busybox-static"],
+            ["apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "--yes", "busybox-static"],
             capture_output=True,
             check=True,
             timeout=INSTALL_SECONDS,
