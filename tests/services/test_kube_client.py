@@ -199,9 +199,9 @@ def test_a_long_list_is_read_page_by_page(serve: Serve) -> None:
 
     async def call() -> Any:
         async with client(script) as api:
-            return await api.list("/things", selector="a=b")
+            return await api.list("/things", lambda raw: raw["n"], selector="a=b")
 
-    assert asyncio.run(call()) == ([{"n": 1}, {"n": 2}], "5")
+    assert asyncio.run(call()) == ([1, 2], "5")
     assert "labelSelector=a%3Db" in script.asked[0][1]
     assert "continue=more" in script.asked[1][1]
 
