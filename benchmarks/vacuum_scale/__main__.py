@@ -11,20 +11,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.vacuum_scale.observer import Observer
 from benchmarks.vacuum_scale.plane import Pace, plane
+from benchmarks.vacuum_scale.programs import programs
 from benchmarks.vacuum_scale.report import HEAD, line
 from benchmarks.vacuum_scale.run import Plan, Play, Step, nodes
 from benchmarks.vacuum_scale.subjects import subjects
-from local import tools
-from local.progress import Progress
 from services.vacuum.act import AT_ONCE
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+LOOPS = ("bare create loop", "poll loop as prp's")
 NAMES = ("bare create loop", "vacuum", "Job", "ReplicaSet", "poll loop as prp's")
 QPS = 10_000.0
 # The first step is that of the replacement's wanted figure.
@@ -38,6 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--column", choices=["equal", "default"], nargs="+", default=["equal", "default"])
     parser.add_argument("--default-pods", type=int, default=1_000, help="no step above in the column default")
+    parser.add_argument("--peer-pods", type=int, default=10_000, help="no step above for others than ours")
     parser.add_argument("--rest-seconds", type=float, default=30)
     parser.add_argument("--ends", type=int, default=300, help="pods that end at each step, ten a second")
     parser.add_argument("--patience", type=float, default=300, help="seconds within which a step must be reached")
@@ -49,20 +50,22 @@ def main(words: Sequence[str] | None = None) -> None:
     rows: list[dict[str, object]] = []
     sys.stdout.write(f"{HEAD}\n")
     for column in options.column:
-        steps = [pods for pods in options.pods if column == "equal" or pods <= options.default_pods]
-        plan = Plan(
-            steps=steps,
-            nodes=options.nodes,
-            rest_seconds=options.rest_seconds,
-            ends=options.ends,
-            ends_per_second=10,
-            patience=options.patience,
-        )
         pace = Pace(qps=QPS, burst=int(2 * QPS), workers=AT_ONCE) if column == "equal" else None
         for name in options.subject or NAMES:
-            # The loops have no pace of their own.
-            if pace is not None or name not in {NAMES[0], NAMES[4]}:
-                rows += _play(name, column, pace, plan, options.directory)
+            if pace is None and name in LOOPS:
+                continue  # they have no pace of their own
+            most = [max(options.pods)]
+            most += [options.peer_pods] if name != "vacuum" else []
+            most += [options.default_pods] if pace is None else []
+            plan = Plan(
+                steps=[pods for pods in options.pods if pods <= min(most)],
+                nodes=options.nodes,
+                rest_seconds=options.rest_seconds,
+                ends=options.ends,
+                ends_per_second=10,
+                patience=options.patience,
+            )
+            rows += _play(name, column, pace, plan, options.directory)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "vacuum-scale.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
@@ -71,7 +74,7 @@ def _play(name: str, column: str, pace: Pace | None, plan: Plan, parent: Path) -
     home = Path(tempfile.mkdtemp(prefix="vacuum-scale-", dir=parent))
     rows: list[dict[str, object]] = []
     try:
-        with plane(home / "plane", _programs(), pace) as made, made.client() as client:
+        with plane(home / "plane", programs(), pace) as made, made.client() as client:
             nodes(client, plan.nodes)
             observer = Observer(made)
             observer.begin()
@@ -92,15 +95,6 @@ def _play(name: str, column: str, pace: Pace | None, plan: Plan, parent: Path) -
     finally:
         shutil.rmtree(home, ignore_errors=True)
     return rows
-
-
-def _programs() -> Mapping[str, Path]:
-    progress = Progress(0)
-    etcd = shutil.which("etcd")
-    if etcd is None:
-        sys.exit("etcd is not on this machine: `make up` installs it, or the package etcd-server does")
-    built = [tools.build(tools.TOOLS[name], progress) for name in ("kubernetes", "kwok")]
-    return {"etcd": Path(etcd)} | {path.name: path for directory in built for path in directory.iterdir()}
 
 
 if __name__ == "__main__":

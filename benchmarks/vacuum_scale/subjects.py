@@ -21,6 +21,7 @@ from local.paths import CHECKOUT
 CRD = CHECKOUT / "components" / "startdset_crd.yaml"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 START_SECONDS = 30.0
+BUILT_IN_CONTROLLERS = 2
 
 
 class Subject(Protocol):
@@ -115,11 +116,8 @@ class BuiltIn:
         """The process and its object."""
         self.process = self.plane.controller_manager(self.pace)
         _post(self.client, self.path, self.body)
-        # It says nowhere that its views are complete; the object's status shows that it has looked at it.
-        until(
-            lambda: self.client.get(f"{self.path}/{NAME}").json().get("status", {}) not in ({}, {"replicas": 0}),
-            f"the {self.name} controller works",
-        )
+        log = self.plane.directory / f"{CONTROLLER_MANAGER}.log"
+        until(lambda: log.read_text().count("Caches are synced") == BUILT_IN_CONTROLLERS, "its views are complete")
 
     def scale(self, pods: int) -> None:
         """By its object."""
