@@ -8,6 +8,7 @@ scheduler's pace included; in the column `default` each has what it is installed
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     if unknown := [name for name in options.subject if name not in NAMES]:
         parser.error(f"there is no subject {unknown[0]!r}; there are {', '.join(NAMES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it wants its processes ended too
     rows: list[dict[str, object]] = []
     sys.stdout.write(f"{HEAD}\n")
     for column in options.column:

@@ -56,17 +56,17 @@ def pod(name: str) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", **template(), "metadata": {"name": name, "labels": LABEL}}
 
 
-def startdset(window: int | None) -> Json:
-    """A set without a startd yet; its window is open as far as that, or as it is by default."""
+def startdset(pods: int, window: int | None) -> Json:
+    """A set of so many; its window is open as far as that, or as it is by default."""
     return {
         "apiVersion": "vacuum.atlas-sites.io/v1alpha1",
         "kind": "StartdSet",
         "metadata": {"name": NAME},
         "spec": {
-            "limits": {"pods": 0},
+            "limits": {"pods": pods},
             "drain": {"seconds": 60},
             "template": template(),
-            **({"window": {"initial": window, "maximum": window}} if window else {}),
+            **({"window": {"initial": window, "growth": 16, "maximum": window}} if window else {}),
         },
     }
 

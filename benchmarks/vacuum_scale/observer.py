@@ -2,7 +2,6 @@
 
 import http.client
 import re
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from benchmarks.vacuum_scale.plane import DRIVER, HOST, Plane
 
 KIND = re.compile(rb'^\{"type":"(\w+)"')
 NAME = re.compile(rb'"metadata":\{"name":"([^"]+)"')
+VERSION = re.compile(rb'"resourceVersion":"(\d+)"')
 # The phase of the pod is the first one in its status; nothing before it has a key of that name.
 PHASE = re.compile(rb'"phase":"(\w+)"')
 PATIENCE_SECONDS = 3600
@@ -32,7 +32,6 @@ class Observer:
     ran: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    failure: BaseException | None = None
 
     @property
     def alive(self) -> int:
@@ -46,18 +45,26 @@ class Observer:
 
     def begin(self) -> None:
         """From now on, in a thread."""
-        context: ssl.SSLContext = self.plane.tls(DRIVER)
-        connection = http.client.HTTPSConnection(HOST, self.plane.port, context=context, timeout=PATIENCE_SECONDS)
-        connection.request("GET", f"/api/v1/pods?watch=1&timeoutSeconds={PATIENCE_SECONDS}")
-        response = connection.getresponse()
-        threading.Thread(target=self._listen, args=(response,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(self._open("0"),), daemon=True).start()
 
-    def _listen(self, response: http.client.HTTPResponse) -> None:
+    def _open(self, version: str) -> http.client.HTTPResponse:
+        context = self.plane.tls(DRIVER)
+        connection = http.client.HTTPSConnection(HOST, self.plane.port, context=context, timeout=PATIENCE_SECONDS)
+        connection.request("GET", f"/api/v1/pods?watch=1&timeoutSeconds={PATIENCE_SECONDS}&resourceVersion={version}")
+        return connection.getresponse()
+
+    def _watch(self, response: http.client.HTTPResponse) -> None:
+        version = "0"
         try:
-            while line := response.readline():
-                self._take(line, time.monotonic())
-        except (OSError, http.client.HTTPException) as error:  # the API server ends before we do
-            self.failure = error
+            while True:
+                while line := response.readline():
+                    self._take(line, time.monotonic())
+                    if found := VERSION.search(line):
+                        version = found[1].decode()
+                # On a busy machine the API server gives up a watcher that does not keep pace: it goes on from there.
+                response = self._open(version)
+        except (OSError, http.client.HTTPException):
+            return  # the control plane ends before we do
 
     def _take(self, line: bytes, now: float) -> None:
         kind, name, phase = KIND.search(line), NAME.search(line), PHASE.search(line)

@@ -54,17 +54,17 @@ class Vacuum:
     client: httpx.Client
     pace: Pace | None
     window: int | None
+    made: bool = False
     name: str = "vacuum"
     flow: str = SUBJECT
     replaces: bool = True
 
     def start(self) -> None:
-        """The kind, a set, and the controller."""
+        """The kind and the controller; without a set, since a limit of nought would close the window."""
         _post(self.client, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
         until(lambda: self.client.get(SETS).is_success, "the kind StartdSet is served")
-        _post(self.client, SETS, objects.startdset(self.window))
         self.begin()
-        until(lambda: "state" in self.client.get(f"{SETS}/{NAME}").json().get("status", {}), "the controller leads")
+        until(lambda: "leads" in self._log(), "the controller leads")
 
     def begin(self) -> None:
         """The process alone."""
@@ -86,16 +86,18 @@ class Vacuum:
 
     def scale(self, pods: int) -> None:
         """By the limit."""
+        if not self.made:
+            _post(self.client, SETS, objects.startdset(pods, self.window))
+            self.made = True
         _patch(self.client, f"{SETS}/{NAME}", {"spec": {"limits": {"pods": pods}}})
-
-    def status(self) -> Json:
-        """What it has written last."""
-        return dict(self.client.get(f"{SETS}/{NAME}").json()["status"])
 
     def decisions(self) -> int:
         """How many its log tells of, by all its processes."""
+        return self._log().count("decided")
+
+    def _log(self) -> list[str]:
         lines = (self.plane.directory / f"{self.name}.log").read_text().splitlines()
-        return sum(line.startswith("{") and json.loads(line)["event"] == "decided" for line in lines)
+        return [json.loads(line)["event"] for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 @dataclass(kw_only=True)

@@ -36,7 +36,7 @@ def test_what_a_fake_node_ends_a_startd_with_is_read_as_worked() -> None:
     ]
     message = re.search(r"message: (\".*\")", worked)
     assert message is not None
-    startdset = objects.startdset(5)
+    startdset = objects.startdset(5, 5)
     startdset["metadata"].update(namespace=objects.NAMESPACE, uid="u")
     startdset["spec"] |= DEFAULTED
     terminated = {
