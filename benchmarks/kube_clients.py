@@ -52,6 +52,9 @@ class Client(ABC):
     async def open(self) -> None:
         """Reads the kubeconfig."""
 
+    async def close(self) -> None:  # noqa: B027  most need nothing
+        """Closes what does not close itself."""
+
     @abstractmethod
     async def list(self) -> tuple[list[Kept], str]:
         """What is kept of all pods, and the version to watch from."""
@@ -147,6 +150,9 @@ class KubernetesAsyncio(Client):
         await self.module.config.load_kube_config(config_file=str(self.kubeconfig))
         self.core = self.module.client.CoreV1Api(self.module.client.ApiClient())
 
+    async def close(self) -> None:
+        await self.core.api_client.close()
+
     async def list(self) -> tuple[list[Kept], str]:
         kept: list[Kept] = []
         onward: dict[str, str] = {}
@@ -222,6 +228,7 @@ async def work(client: Client, name: str, made: int) -> Json:
     await _side_by_side(names, client.patch)
     await following
     writes_took = _since(start)
+    await client.close()
     return {"listed": len(listed), "list": list_took, "writes": writes_took, "peakMiB": _peak()}
 
 

@@ -64,7 +64,7 @@ class Vacuum:
         _post(self.client, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
         until(lambda: self.client.get(SETS).is_success, "the kind StartdSet is served")
         self.begin()
-        until(lambda: "leads" in self._log(), "the controller leads")
+        until(lambda: any(entry["event"] == "leads" for entry in self._log()), "the controller leads")
 
     def begin(self) -> None:
         """The process alone."""
@@ -92,12 +92,12 @@ class Vacuum:
         _patch(self.client, f"{SETS}/{NAME}", {"spec": {"limits": {"pods": pods}}})
 
     def decisions(self) -> int:
-        """How many its log tells of, by all its processes."""
-        return self._log().count("decided")
+        """How many its log tells of, by all its processes; that it cannot see yet is none."""
+        return sum(entry["event"] == "decided" and entry["state"] != "Blind" for entry in self._log())
 
-    def _log(self) -> list[str]:
+    def _log(self) -> list[Json]:
         lines = (self.plane.directory / f"{self.name}.log").read_text().splitlines()
-        return [json.loads(line)["event"] for line in lines if line.startswith("{") and line.endswith("}")]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 @dataclass(kw_only=True)
