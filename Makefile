@@ -78,6 +78,7 @@ lock: $(VENV) ## write the lock files anew from pyproject.toml
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra dev -o requirements/dev.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml -c requirements/dev.txt -o requirements.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra clouds -c requirements/dev.txt -o requirements/clouds.txt
+	$(COMPILE) --python-version 3.11 --group benchmarks -c requirements/dev.txt -o requirements/benchmarks.txt
 
 .PHONY: clean
 clean: ## forget caches: the next `make up` builds everything again

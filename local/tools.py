@@ -183,6 +183,13 @@ TOOLS = {
             acceptable=lambda _program, _version: True,
         ),
         Tool(name="coredns", pin="github.com/coredns/coredns", directory="coredns"),
+        Tool(
+            name="kwok",
+            pin="sigs.k8s.io/kwok",
+            directory="kwok",
+            packages=("sigs.k8s.io/kwok/cmd/kwok",),
+            stamps={"sigs.k8s.io/kwok/pkg/consts.Version": "v{version}"},
+        ),
         Tool(name="registry", pin="github.com/distribution/distribution/v3", directory="registry"),
     )
 }

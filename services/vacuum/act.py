@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from services.events import announce
@@ -83,13 +84,13 @@ class Actor:
     async def carry_out(self, startdset: Json, actions: Iterable[Action], template: str) -> None:
         """Does what was decided.
 
-        Creates go out in batches of 1, 2, 4 …, so that a refusal costs one call; the rest side by side.
+        Of the creates one goes out first, then 2, then 4, so that a refusal costs one call; the rest side by side.
 
         Raises:
             ApiError: the first that was not a success in disguise; the rest of the actions were tried too.
         """
         namespace = startdset["metadata"]["namespace"]
-        creates = [action for action in actions if isinstance(action, Create)]
+        creates = deque(action for action in actions if isinstance(action, Create))
         others = [action for action in actions if not isinstance(action, Create)]
         gate = asyncio.Semaphore(AT_ONCE)
 
@@ -98,22 +99,22 @@ class Actor:
                 self._check()
                 await self._do(startdset, namespace, action)
 
-        failures = [
-            failure
-            for failure in await asyncio.gather(*map(one, others), return_exceptions=True)
-            if isinstance(failure, BaseException)
-        ]
-        size = 1
-        while creates and not failures:
-            self._check()
-            batch, creates = creates[:size], creates[size:]
-            size = min(2 * size, AT_ONCE)
-            results = await asyncio.gather(
-                *(self._create(startdset, action, template) for action in batch), return_exceptions=True
-            )
-            failures += [result for result in results if isinstance(result, BaseException)]
-        if failures:
-            raise failures[0]
+        async def next_ones(most: int) -> None:
+            for _ in range(most):
+                if creates:
+                    self._check()
+                    try:
+                        await self._create(startdset, creates.popleft(), template)
+                    except BaseException:
+                        creates.clear()  # what this one was refused for, the next ones would be too
+                        raise
+
+        await _all(map(one, others))
+        now = self._clock()
+        self._made = {name: at for name, at in self._made.items() if now - at < UNSEEN_SECONDS}
+        for at_once in (1, 2, 4):
+            await _all(next_ones(1) for _ in range(at_once))
+        await _all(next_ones(len(creates)) for _ in range(AT_ONCE))
 
     def _check(self) -> None:
         if not self._leads():
@@ -161,7 +162,6 @@ class Actor:
     async def _create(self, startdset: Json, action: Create, template: str) -> None:
         meta = startdset["metadata"]
         key, now = f"{meta['uid']}/{action.sequence}", self._clock()
-        self._made = {name: at for name, at in self._made.items() if now - at < UNSEEN_SECONDS}
         if key in self._made:
             return
         try:
@@ -196,9 +196,9 @@ class Actor:
     async def _release_set(self, startdset: Json) -> None:
         meta = startdset["metadata"]
         selector = f"{SET_LABEL}={meta['name']}"
-        pods, _ = await self._api.list(pods_path(meta["namespace"]), selector=selector)
+        finalizers, _ = await self._api.list(pods_path(meta["namespace"]), _finalizers, selector=selector)
         # One that was made just before the end may not have shown yet; without us nobody would take its finalizer off.
-        if not any(OUTCOME_FINALIZER in _finalizers(pod) for pod in pods):
+        if not any(OUTCOME_FINALIZER in some for some in finalizers):
             await self._edit(startdset, finalizers=[n for n in _finalizers(startdset) if n != DRAIN_FINALIZER])
 
     async def _edit(self, startdset: Json, **metadata: object) -> None:
@@ -209,6 +209,13 @@ class Actor:
 
 def _finalizers(raw: Json) -> list[str]:
     return list(raw["metadata"].get("finalizers", ()))
+
+
+async def _all(calls: Iterable[Awaitable[None]]) -> None:
+    """All of them to their end; then the first failure, if there was one."""
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def _unless_gone(call: Awaitable[Json], *fine: type[ApiError]) -> None:

@@ -274,11 +274,10 @@ async def _decisions(access: Access) -> Mapping[str, Decision]:
     """What would be decided now on each set, with the bounds as the controller knew them last."""
     api = Api(access)
     try:
-        sets, _ = await api.list(sets_path(api.namespace))
-        raw, _ = await api.list(pods_path(api.namespace), selector=SET_LABEL)
+        sets, _ = await api.list(sets_path(api.namespace), lambda raw: raw)
+        pods, _ = await api.list(pods_path(api.namespace), _labelled_pod, selector=SET_LABEL)
     finally:
         await api.close()
-    pods = [_labelled_pod(pod) for pod in raw]
     decisions = {}
     for startdset in sets:
         name = startdset["metadata"]["name"]

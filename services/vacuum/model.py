@@ -150,7 +150,7 @@ class Message:
     lost_seconds: float = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # there are ten thousand of them
 class Pod:
     """One startd's pod, reduced to what a decision needs.
 

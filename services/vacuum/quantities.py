@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 _SUFFIXES = {
     **{
@@ -11,6 +12,7 @@ _SUFFIXES = {
 }
 
 
+@lru_cache(maxsize=1024)  # startds are of a few sizes, and each change of one tells its own again
 def quantity(text: str | int) -> Decimal:
     """The number that a Kubernetes quantity stands for, as in 500m or 2Gi.
 

@@ -87,11 +87,10 @@ class Cache(Generic[Kept]):
 
         Resource versions of one kind compare as numbers; Kubernetes documents that since 1.35, etcd always had it so.
         """
-        name, version = raw["metadata"]["name"], int(raw["metadata"]["resourceVersion"])
+        name, version, kept = self._entry(raw)
         if version < self._versions.get(name, 0):
             return False
         self._versions[name] = version
-        kept = self._trim(raw)
         if name in self.objects and self.objects[name] == kept:
             return False
         self.objects[name] = kept
@@ -99,15 +98,17 @@ class Cache(Generic[Kept]):
 
     async def refresh(self) -> str:
         """Reads all objects; the resource version to watch from."""
-        items, version = await self._api.list(self._path, selector=self._selector)
+        items, version = await self._api.list(self._path, self._entry, selector=self._selector)
+        self._versions = {name: version for name, version, _ in items}
         self.objects.clear()
-        self._versions.clear()
-        for item in items:
-            self.put(item)
+        self.objects.update({name: kept for name, _, kept in items})
         self._contact = self._clock()
         self.loaded, self.failure = True, None
         self._changed.set()
         return version
+
+    def _entry(self, raw: Json) -> tuple[str, int, Kept]:
+        return raw["metadata"]["name"], int(raw["metadata"]["resourceVersion"]), self._trim(raw)
 
     async def _follow(self, version: str) -> str:
         async with aclosing(self._api.watch(self._path, version, selector=self._selector)) as events:

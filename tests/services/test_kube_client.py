@@ -199,11 +199,25 @@ def test_a_long_list_is_read_page_by_page(serve: Serve) -> None:
 
     async def call() -> Any:
         async with client(script) as api:
-            return await api.list("/things", selector="a=b")
+            return await api.list("/things", lambda raw: raw["n"], selector="a=b")
 
-    assert asyncio.run(call()) == ([{"n": 1}, {"n": 2}], "5")
+    assert asyncio.run(call()) == ([1, 2], "5")
     assert "labelSelector=a%3Db" in script.asked[0][1]
     assert "continue=more" in script.asked[1][1]
+
+
+def test_no_more_than_a_page_of_a_list_is_held(serve: Serve) -> None:
+    script = serve(
+        Answer(body={"items": [{"n": 1}, {"n": 2}], "metadata": {"resourceVersion": "5", "continue": "more"}}),
+        Answer(body={"items": [{"n": 3}], "metadata": {"resourceVersion": "5"}}),
+    )
+
+    async def call() -> Any:
+        async with client(script) as api:
+            return await api.list("/things", lambda raw: (raw["n"], len(script.asked)))
+
+    # Each was trimmed before the next page was asked for.
+    assert asyncio.run(call()) == ([(1, 1), (2, 1), (3, 2)], "5")
 
 
 def test_a_deletion_names_the_object_that_is_meant(serve: Serve) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.kube import Api, ApiError, DeniedError, Json, UnreachableError
+from services.kube import Api, ApiError, DeniedError, Json, Kept, UnreachableError
 from services.vacuum.cluster import Cluster
 from services.vacuum.survey import Survey
 from services.vacuum.watch import Cache
@@ -31,13 +31,13 @@ class Said(Api):
         self.watches = watches or {}
         self.asked: list[str] = []
 
-    async def list(self, path: str, *, selector: str = "") -> tuple[list[Json], str]:
+    async def list(self, path: str, keep: Callable[[Json], Kept], *, selector: str = "") -> tuple[list[Kept], str]:
         del selector
         self.asked.append(path)
         said = self.lists.get(path, [])
         if isinstance(said, ApiError):
             raise said
-        return said, "1"
+        return [keep(each) for each in said], "1"
 
     async def watch(self, path: str, version: str, *, selector: str = "") -> AsyncGenerator[tuple[str, Json], None]:
         del version, selector
