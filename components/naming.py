@@ -5,6 +5,7 @@ Nothing is auto-named, so each limit is met here or refused, and two different s
 
 import hashlib
 import re
+import uuid
 
 LABEL_MAX = 63  # a namespace is a DNS label (RFC 1123)
 SYSTEM_SUFFIX = "-system"
@@ -17,6 +18,8 @@ CLUSTER_DOMAIN = "cluster.local"
 
 _SITE_NAME = re.compile(r"(?!default$|kube(-|$))[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CHECKSUM_LENGTH = 16
+AZURE_DNS_PREFIX_MAX = 54
+_CUT = AZURE_DNS_PREFIX_MAX - _CHECKSUM_LENGTH - 1
 
 
 def is_site_name(name: str) -> bool:
@@ -51,6 +54,32 @@ def service_priority(site: str) -> str:
 def node_reader(site: str) -> str:
     """The ClusterRole by which the vacuum controller sees nodes; cluster roles know no namespaces."""
     return f"{_checked(site)}-nodes"
+
+
+def azure(site: str) -> str:
+    """The resource group on Azure, and the cluster, network and identity in it; the shortest limit is 63 characters."""
+    return f"atlas-{_checked(site)}"
+
+
+def azure_nodes(site: str) -> str:
+    """The resource group that AKS makes for the nodes: at most 80 characters."""
+    return f"{azure(site)}-nodes"
+
+
+def azure_address(site: str, index: int) -> str:
+    """One public address of the NAT gateway: at most 80 characters."""
+    return f"{azure(site)}-{index}"
+
+
+def azure_dns_prefix(site: str) -> str:
+    """What the API server's host name begins with: at most 54 characters, which a long name is cut to fit."""
+    name = azure(site)
+    return name if len(name) <= AZURE_DNS_PREFIX_MAX else f"{name[:_CUT].rstrip('-')}-{checksum(name)}"
+
+
+def azure_role_assignment(site: str, subscription: str) -> str:
+    """The UUID by which Azure knows that the cluster may use its network; no two in a tenant may be the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"atlas-sites/{subscription}/{azure(site)}/network"))
 
 
 def squid(index: int) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from settings.clouds import CloudSite, JobPool
+from settings.azure_contradictions import azure_contradictions
+from settings.clouds import AzureSite, CloudSite, JobPool
 from settings.existing import ExistingSite, NodePool
 from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Startds
 
@@ -59,6 +60,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         yield from _cost_contradictions(site)
     else:
         yield from _job_pool_contradictions(site.job_pools)
+    if isinstance(site, AzureSite):
+        yield from azure_contradictions(site)
 
 
 def _names(site: AnySite) -> set[str]:

@@ -142,6 +142,9 @@ class Monitor:
             self.resources.append(resource)
         answer = resource_pb2.RegisterResourceResponse(urn=urn, id=f"{request.name}-id" if request.custom else "")
         answer.object.CopyFrom(request.object)
+        if request.type.startswith("azure-native:") and "identity" in answer.object:
+            # Its list of identities comes back as a map, and the SDK takes nothing else.
+            answer.object["identity"].update({"userAssignedIdentities": {}})
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:

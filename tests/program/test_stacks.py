@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from outputs import Outputs, schema
+from tests.program import answers
 from tests.program.monitor import STACK_TYPE, Monitor, deploy
 
 pytestmark = pytest.mark.fast
@@ -50,7 +51,9 @@ def configuration(stack: str) -> dict[str, Any]:
 def run(values: dict[str, Any], *, preview: bool = False) -> Monitor:
     """The program, as the engine would run it with these settings."""
     config = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    return deploy(lambda: runpy.run_path(str(CHECKOUT / "__main__.py")), config=config, preview=preview)
+    return deploy(
+        lambda: runpy.run_path(str(CHECKOUT / "__main__.py")), config=config, preview=preview, invoke=answers.invoke
+    )
 
 
 @pytest.mark.usefixtures("environment")
