@@ -17,6 +17,9 @@ CLUSTER_DOMAIN = "cluster.local"
 
 _SITE_NAME = re.compile(r"(?!default$|kube(-|$))[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CHECKSUM_LENGTH = 16
+GOOGLE_CLUSTER_MAX = 40
+GOOGLE_ACCOUNT_MAX = 30
+_GOOGLE_CHECKSUM_LENGTH = 8
 
 
 def is_site_name(name: str) -> bool:
@@ -53,6 +56,16 @@ def node_reader(site: str) -> str:
     return f"{_checked(site)}-nodes"
 
 
+def google(site: str) -> str:
+    """The cluster on Google Cloud, and its network, subnet, router and NAT: the shortest limit is 40 characters."""
+    return _google_cut(f"atlas-{_checked(site)}", GOOGLE_CLUSTER_MAX)
+
+
+def google_account(site: str) -> str:
+    """The service account of the nodes on Google Cloud: 6 to 30 characters."""
+    return _google_cut(f"atlas-{_checked(site)}", GOOGLE_ACCOUNT_MAX)
+
+
 def squid(index: int) -> str:
     """One squid: its Deployment and its own Service."""
     return f"squid-{index}"
@@ -75,6 +88,14 @@ def checksum(*texts: str) -> str:
     for text in texts:
         digest.update(len(text).to_bytes(8, "big") + text.encode())
     return digest.hexdigest()[:_CHECKSUM_LENGTH]
+
+
+def _google_cut(name: str, most: int) -> str:
+    """The name, or its beginning and a digest of the whole where it is too long."""
+    if len(name) <= most:
+        return name
+    digest = checksum(name)[:_GOOGLE_CHECKSUM_LENGTH]
+    return f"{name[: most - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def _checked(site: str) -> str:
