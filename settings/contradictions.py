@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from settings.clouds import CloudSite, JobPool
+from settings.clouds import CloudSite, GoogleSite, JobPool
 from settings.existing import ExistingSite, NodePool
+from settings.google_contradictions import google_contradictions
 from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Startds
 
 Site = ExistingSite | CloudSite
@@ -59,6 +60,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         yield from _cost_contradictions(site)
     else:
         yield from _job_pool_contradictions(site.job_pools)
+    if isinstance(site, GoogleSite):
+        yield from google_contradictions(site)
 
 
 def _names(site: AnySite) -> set[str]:
