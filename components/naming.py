@@ -19,7 +19,9 @@ CLUSTER_DOMAIN = "cluster.local"
 _SITE_NAME = re.compile(r"(?!default$|kube(-|$))[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CHECKSUM_LENGTH = 16
 AZURE_DNS_PREFIX_MAX = 54
-_CUT = AZURE_DNS_PREFIX_MAX - _CHECKSUM_LENGTH - 1
+GOOGLE_CLUSTER_MAX = 40
+GOOGLE_ACCOUNT_MAX = 30
+_SHORT_CHECKSUM_LENGTH = 8
 
 
 def is_site_name(name: str) -> bool:
@@ -73,13 +75,22 @@ def azure_address(site: str, index: int) -> str:
 
 def azure_dns_prefix(site: str) -> str:
     """What the API server's host name begins with: at most 54 characters, which a long name is cut to fit."""
-    name = azure(site)
-    return name if len(name) <= AZURE_DNS_PREFIX_MAX else f"{name[:_CUT].rstrip('-')}-{checksum(name)}"
+    return _cut(azure(site), AZURE_DNS_PREFIX_MAX)
 
 
 def azure_role_assignment(site: str, subscription: str) -> str:
     """The UUID by which Azure knows that the cluster may use its network; no two in a tenant may be the same."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"atlas-sites/{subscription}/{azure(site)}/network"))
+
+
+def google(site: str) -> str:
+    """The cluster on Google Cloud, and its network, subnet, router and NAT: the shortest limit is 40 characters."""
+    return _cut(f"atlas-{_checked(site)}", GOOGLE_CLUSTER_MAX)
+
+
+def google_account(site: str) -> str:
+    """The service account of the nodes on Google Cloud: 6 to 30 characters."""
+    return _cut(f"atlas-{_checked(site)}", GOOGLE_ACCOUNT_MAX)
 
 
 def squid(index: int) -> str:
@@ -104,6 +115,14 @@ def checksum(*texts: str) -> str:
     for text in texts:
         digest.update(len(text).to_bytes(8, "big") + text.encode())
     return digest.hexdigest()[:_CHECKSUM_LENGTH]
+
+
+def _cut(name: str, most: int) -> str:
+    """The name, or its beginning and a digest of the whole where it is too long."""
+    if len(name) <= most:
+        return name
+    digest = checksum(name)[:_SHORT_CHECKSUM_LENGTH]
+    return f"{name[: most - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def _checked(site: str) -> str:

@@ -134,6 +134,8 @@ class GoogleCluster(_Cluster):
     project: Project
     mode: Annotated[Literal["Standard"], _mode("Standard", "Autopilot")] = "Standard"
     zone: Zone
+    # GKE refuses windows that add up to less than 48 hours in four weeks.
+    maintenance: Maintenance = Maintenance(hours=12)
     nat_idle_seconds: Annotated[int, Field(ge=240, le=7200)] = 1200
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from settings.azure_contradictions import azure_contradictions
-from settings.clouds import AzureSite, CloudSite, JobPool
+from settings.clouds import AzureSite, CloudSite, GoogleSite, JobPool
 from settings.existing import ExistingSite, NodePool
+from settings.google_contradictions import google_contradictions
 from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Startds
 
 Site = ExistingSite | CloudSite
@@ -62,6 +63,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         yield from _job_pool_contradictions(site.job_pools)
     if isinstance(site, AzureSite):
         yield from azure_contradictions(site)
+    if isinstance(site, GoogleSite):
+        yield from google_contradictions(site)
 
 
 def _names(site: AnySite) -> set[str]:

@@ -15,6 +15,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pulumi
@@ -80,10 +81,13 @@ class Monitor:
         logs: (severity, message), as in ("WARNING", "…").
     """
 
-    def __init__(self, invoke: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(
+        self, invoke: Callable[[str, dict[str, Any]], dict[str, Any]], made: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.resources: list[Resource] = []
         self.logs: list[tuple[str, str]] = []
         self._invoke = invoke
+        self._made = made
         self._lock = threading.Lock()
 
     @property
@@ -145,6 +149,7 @@ class Monitor:
         if request.type.startswith("azure-native:") and "identity" in answer.object:
             # Its list of identities comes back as a map, and the SDK takes nothing else.
             answer.object["identity"].update({"userAssignedIdentities": {}})
+        answer.object.update(self._made.get(request.type, {}))
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
@@ -182,6 +187,7 @@ def deploy(
     secret_config: Sequence[str] = (),
     preview: bool = False,
     invoke: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda _function, _arguments: {},
+    made: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Monitor:
     """Runs a program and waits until all it declared is registered.
 
@@ -191,13 +197,14 @@ def deploy(
         secret_config: the keys among them whose values are encrypted.
         preview: as `pulumi preview`: IDs are not known yet.
         invoke: the answer of a provider's function.
+        made: by type, what a provider adds to the inputs; no preview knows it.
     """
 
     def declare() -> None:
         program()
 
     async def run() -> Monitor:
-        monitor = Monitor(invoke)
+        monitor = Monitor(invoke, {} if preview else made)
         settings.configure(
             settings.Settings(project=PROJECT, stack=STACK, dry_run=preview, monitor=monitor, engine=monitor)
         )
