@@ -1,9 +1,9 @@
 """Stand-ins for the clouds' providers: they check, compare and remember as the real ones would, and make nothing.
 
 They know a resource's properties from the cloud's SDK (`schema.py`), and which of them a cloud cannot change in place
-from a table (`replacement.json`). What only a real cloud knows, such as quotas, or whether a name is taken, they do not;
-docs/real-cloud.md lists it. The engine is told of them by `PULUMI_DEBUG_PROVIDERS`, so that one process serves all
-operations of a test.
+from a table (`replacement.json`). What only a real cloud knows, such as quotas, or whether a name is taken, they do
+not: docs/real-cloud.md lists it. The engine is told of them by `PULUMI_DEBUG_PROVIDERS`, so that one process serves
+all operations of a test.
 """
 
 # ruff: noqa: N802  the names are the protocol's
@@ -11,15 +11,18 @@ operations of a test.
 import importlib.metadata
 import json
 import re
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]  # it has no types
+import yaml
 from google.protobuf import empty_pb2, struct_pb2  # type: ignore[import-untyped]  # they have no types
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # it has no types
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
@@ -28,6 +31,7 @@ from tests.clouds import checks, schema
 
 TABLE = Path(__file__).with_name("replacement.json")
 THREADS = 32
+Response = TypeVar("Response")
 Entry = provider_pb2.PropertyDiff
 # By whether there was something before, and there is something after.
 KINDS = {
@@ -190,25 +194,58 @@ class Cloud(StandIn):
 class Kubernetes(StandIn):
     """The provider for Kubernetes where no API server is: objects are what the program says.
 
-    Whether a changed configuration means another cluster, and so new objects, the real provider is asked: it needs no
-    API server to tell.
+    Two things are left to the real one, which needs no API server for them: whether a changed configuration means
+    another cluster, and so new objects; and all that it makes of a kubeconfig that leads nowhere.
     """
 
     IMMUTABLE = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 
-    def __init__(self, real: provider_pb2_grpc.ResourceProviderStub) -> None:
+    def __init__(self, program: Path) -> None:
         super().__init__("pulumi_kubernetes")
-        self.real = real
+        self.program = program
+        self.running = ExitStack()
+        self.real = self.running.enter_context(real_kubernetes(program))
+        # By the connection: the engine makes one for each provider resource.
+        self.lost: dict[str, provider_pb2_grpc.ResourceProviderStub] = {}
 
     def CheckConfig(
         self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
     ) -> provider_pb2.CheckResponse:
-        response: provider_pb2.CheckResponse = self.real.CheckConfig(request)
+        response: provider_pb2.CheckResponse = _passed_on(self.real.CheckConfig, request, context)
         return response
 
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
-        response: provider_pb2.DiffResponse = self.real.DiffConfig(request)
+        response: provider_pb2.DiffResponse = _passed_on(self.real.DiffConfig, request, context)
         return response
+
+    def Configure(
+        self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
+    ) -> provider_pb2.ConfigureResponse:
+        if leads_nowhere(request.variables.get("kubernetes:config:kubeconfig", "")):
+            self.lost[context.peer()] = self.running.enter_context(real_kubernetes(self.program))
+            response: provider_pb2.ConfigureResponse = _passed_on(self.lost[context.peer()].Configure, request, context)
+            return response
+        return super().Configure(request, context)
+
+    def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:
+        real = self.lost.get(context.peer())
+        return _passed_on(real.Check, request, context) if real else super().Check(request, context)
+
+    def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
+        real = self.lost.get(context.peer())
+        return _passed_on(real.Diff, request, context) if real else super().Diff(request, context)
+
+    def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
+        real = self.lost.get(context.peer())
+        return _passed_on(real.Create, request, context) if real else super().Create(request, context)
+
+    def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
+        real = self.lost.get(context.peer())
+        return _passed_on(real.Update, request, context) if real else super().Update(request, context)
+
+    def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
+        real = self.lost.get(context.peer())
+        return _passed_on(real.Delete, request, context) if real else super().Delete(request, context)
 
     def identity(self, name: str, outputs: Mapping[str, Any]) -> str:
         about = outputs.get("metadata", {})
@@ -216,6 +253,18 @@ class Kubernetes(StandIn):
 
     def replaces(self, token: str, path: str) -> bool:
         return path in self.IMMUTABLE
+
+
+def leads_nowhere(kubeconfig: str) -> bool:
+    """Whether it names no cluster, or one on this machine where nobody listens."""
+    try:
+        server = urlsplit(yaml.safe_load(kubeconfig)["clusters"][0]["cluster"]["server"])
+    except (KeyError, IndexError, TypeError):
+        return True
+    if server.hostname != "127.0.0.1":
+        return False
+    with socket.socket() as probe:
+        return probe.connect_ex((server.hostname, server.port or 443)) != 0
 
 
 def immutable() -> Mapping[str, tuple[str, ...]]:
@@ -255,6 +304,15 @@ def real_kubernetes(program: Path) -> Iterator[provider_pb2_grpc.ResourceProvide
     finally:
         process.kill()
         process.communicate()
+
+
+def _passed_on(call: Callable[[Any], Response], request: Any, context: grpc.ServicerContext) -> Response:
+    """What another provider answers, and be it an error."""
+    try:
+        return call(request)
+    except grpc.RpcError as error:
+        context.abort(error.code(), error.details())
+        raise  # never: abort does
 
 
 def _type(urn: str) -> str:

@@ -10,8 +10,8 @@ import yaml
 from local.paths import CHECKOUT
 from tests.engine.projects import RUNTIME, Project
 
-# Of no cluster, nor cloud: components, the stack, and providers.
-OURS = ("pulumi:", "atlas-sites:")
+# Of no cluster, nor cloud: the stack and our components.
+OURS = ("pulumi:pulumi:", "atlas-sites:")
 PROGRAM = f"""\
 import runpy
 import sys
@@ -62,12 +62,26 @@ class Stack:
         """Makes what the stack says."""
         self.project.succeeds("up", "--yes", "--skip-preview")
 
+    def state(self) -> list[dict[str, Any]]:
+        """The resources that there are."""
+        state = json.loads(self.project.succeeds("stack", "export"))["deployment"]
+        resources: list[dict[str, Any]] = state.get("resources", [])
+        return resources
+
+    def names(self) -> set[str]:
+        """Of the resources that there are, but for what is only ours."""
+        return {_name(resource["urn"]) for resource in self.state() if not _type(resource["urn"]).startswith(OURS)}
+
 
 def planned(project: Project, *words: str) -> dict[str, str]:
     """What the next `up` would do, by name; of what it leaves alone nothing is told, nor of what is only ours."""
     plan = json.loads(project.succeeds("preview", "--json", *words))
     made = [step for step in plan["steps"] if not _type(step["urn"]).startswith(OURS) and step["op"] != "same"]
-    return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in made}
+    return {_name(step["urn"]): step["op"] for step in made}
+
+
+def _name(urn: str) -> str:
+    return urn.rsplit("::", 1)[1]
 
 
 def _type(urn: str) -> str:
