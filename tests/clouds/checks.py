@@ -9,18 +9,8 @@ from pulumi.runtime.rpc import UNKNOWN
 from tests.clouds.schema import Resource, Shape, block
 
 CERTIFICATE = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").decode()
-# Leads nowhere: discard, on this machine.
-KUBECONFIG = """\
-apiVersion: v1
-kind: Config
-current-context: stand-in
-contexts: [{name: stand-in, context: {cluster: stand-in, user: stand-in}}]
-clusters: [{name: stand-in, cluster: {server: "https://127.0.0.1:9"}}]
-users: [{name: stand-in, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: "false"}}}]
-"""
 # What a program may take to pieces, by a word that the name of an output ends with; all else is some text.
 PLAUSIBLE = {
-    "kubeconfigs[0].value": base64.b64encode(KUBECONFIG.encode()).decode(),
     "certificate": CERTIFICATE,
     "data": CERTIFICATE,
     "endpoint": "203.0.113.10",

@@ -8,6 +8,7 @@ all operations of a test.
 
 # ruff: noqa: N802  the names are the protocol's
 
+import base64
 import importlib.metadata
 import json
 import re
@@ -140,12 +141,17 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
 
 
 class Cloud(StandIn):
-    """One cloud's provider."""
+    """One cloud's provider.
+
+    Attributes:
+        credential: in the kubeconfigs that it gives.
+    """
 
     def __init__(self, package: str) -> None:
         super().__init__(schema.SDKS[package])
         self.package = package
         self.immutable = immutable()
+        self.credential = "first"
 
     def CheckConfig(
         self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
@@ -172,6 +178,8 @@ class Cloud(StandIn):
             context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
         name = request.tok.rsplit(":", 1)[-1]
         given = {key: checks.filled(shape, name, key) for key, shape in shapes.items()}
+        for kubeconfig in given.get("kubeconfigs", ()):
+            kubeconfig["value"] = base64.b64encode(_kubeconfig(self.credential).encode()).decode()
         return provider_pb2.InvokeResponse(**{"return": _struct({**given, **_plain(request.args)})})
 
     def mistakes(self, token: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -304,6 +312,21 @@ def real_kubernetes(program: Path) -> Iterator[provider_pb2_grpc.ResourceProvide
     finally:
         process.kill()
         process.communicate()
+
+
+def _kubeconfig(credential: str) -> str:
+    """One that leads to a machine that does not exist, by a program, as a cloud's does."""
+    login = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "args": ["--for", credential]}
+    name = "stand-in"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [{"name": name, "cluster": {"server": "https://203.0.113.10"}}],
+        "users": [{"name": name, "user": {"exec": login}}],
+    }
+    return json.dumps(document)
 
 
 def _passed_on(call: Callable[[Any], Response], request: Any, context: grpc.ServicerContext) -> Response:

@@ -1,7 +1,7 @@
 """Stacks of this checkout's program, in a project to be thrown away, and what the engine would do with them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,42 @@ SHARED: Mapping[str, Any] = {
     "cvmfs": {"repositories": ["atlas.cern.ch"]},
     "startds": {"limits": {"pods": 10, "cores": 10, "memoryMib": 20480}},
 }
+# What a stack says of a cluster in each cloud: the least.
+CLUSTER: Mapping[str, Any] = {
+    "kubernetesVersion": "1.33",
+    "authorizedNetworks": ["192.0.2.0/24"],
+}
+UUID = "00000000-0000-0000-0000-000000000001"
+CLUSTERS: Mapping[str, Any] = {
+    "azure": {
+        **CLUSTER,
+        "subscription": UUID,
+        "region": "westeurope",
+        "adminGroups": [UUID],
+        "systemPool": {"size": "Standard_D4ds_v5"},
+    },
+    "gcp": {
+        **CLUSTER,
+        "project": "site-1",
+        "region": "europe-west4",
+        "zone": "europe-west4-a",
+        "systemPool": {"size": "n2-standard-8"},
+    },
+    "aws": {
+        **CLUSTER,
+        "account": "123456789012",
+        "region": "eu-central-1",
+        "zones": ["eu-central-1a", "eu-central-1b"],
+        "systemPool": {"size": "m6id.2xlarge"},
+    },
+}
+POOLS: Mapping[str, Any] = {
+    "azure": {"size": "Standard_D8ds_v5"},
+    "gcp": {"size": "n2-standard-8", "localSsds": 1},
+    "aws": {"size": "m6id.2xlarge"},
+}
 Site = Mapping[str, Any]
+Sites = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +103,22 @@ class Stack:
         resources: list[dict[str, Any]] = state.get("resources", [])
         return resources
 
-    def names(self) -> set[str]:
-        """Of the resources that there are, but for what is only ours."""
-        return {_name(resource["urn"]) for resource in self.state() if not _type(resource["urn"]).startswith(OURS)}
+    def names(self, token: str | None = None) -> set[str]:
+        """Of the resources that there are, but for what is only ours; of one type, if one is given."""
+        found = [resource["urn"] for resource in self.state() if not _type(resource["urn"]).startswith(OURS)]
+        return {_name(urn) for urn in found if token in {None, _type(urn)}}
+
+
+def cloud_site(kind: str, *pools: Mapping[str, Any], name: str = "tide", **cluster: Any) -> dict[str, Any]:
+    """What a stack says of a site in that cloud: one pool, of ten nodes at most, unless others are given."""
+    own = [{"name": "jobs", "max": 10, **POOLS[kind], **pool} for pool in pools or ({},)]
+    return {
+        "name": name,
+        "kind": kind,
+        "atlasSite": "TIDE",
+        "cluster": {**CLUSTERS[kind], **cluster},
+        "jobPools": own,
+    }
 
 
 def planned(project: Project, *words: str) -> dict[str, str]:

@@ -1,137 +1,118 @@
-"""The stand-ins for the clouds: what an SDK says cannot be is refused, what a cloud cannot change is replaced."""
+"""This checkout's program on each cloud, previewed and made by the real engine: what changes in place, and what may not.
 
-import json
-from collections.abc import Iterator
-from typing import Any
+The clouds and their clusters are stand-ins; docs/real-cloud.md says what they cannot know.
+"""
 
 import pytest
 
-from tests.clouds import checks, schema
-from tests.clouds.provider import TABLE, Cloud, served
-from tests.engine.projects import Project
-from tests.engine.stacks import planned
+from tests.clouds.provider import Cloud, StandIn
+from tests.engine.stacks import Sites, Stack, cloud_site, planned
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["azure", "gcp", "aws"])]
 
-POOLS = """\
-import pulumi
-import pulumi_aws as aws
-import pulumi_azure_native as azure
-import pulumi_gcp as gcp
-
-given = pulumi.Config().require_object("given")
-azure_opts = pulumi.ResourceOptions(provider=azure.Provider("azure"))
-gcp_opts = pulumi.ResourceOptions(provider=gcp.Provider("gcp", project="site-1"))
-aws_opts = pulumi.ResourceOptions(provider=aws.Provider("aws", region="eu-central-1", allowed_account_ids=["1"]))
-
-
-class Made(pulumi.CustomResource):
-    pass  # without the SDK's own class, which refuses some mistakes itself
+PACKAGES = {"azure": "azure-native", "gcp": "gcp", "aws": "aws"}
+POOL_TYPES = {
+    "azure": "azure-native:containerservice:AgentPool",
+    "gcp": "gcp:container/nodePool:NodePool",
+    "aws": "aws:eks/nodeGroup:NodeGroup",
+}
+CLUSTER_TYPES = {
+    "azure": "azure-native:containerservice:ManagedCluster",
+    "gcp": "gcp:container/cluster:Cluster",
+    "aws": "aws:eks/cluster:Cluster",
+}
+LARGER = {"azure": {"size": "Standard_D16ds_v5"}, "gcp": {"localSsds": 2}, "aws": {"size": "m6id.4xlarge"}}
+SLOWER = {"azure": {"outbound": {"idleMinutes": 60}}, "gcp": {"natIdleSeconds": 2400}}
 
 
-Made("azure-native:containerservice:AgentPool", "aks", {
-    "agentPoolName": "jobs1", "resourceGroupName": "site", "resourceName": "site", "vmSize": "Standard_D8ds_v5",
-    "osDiskType": "Ephemeral", "count": 1, **given.get("aks", {}),
-}, azure_opts)
-Made("gcp:container/nodePool:NodePool", "gke", {
-    "name": "jobs1", "cluster": "site", "nodeConfig": {"machineType": "n2-standard-8", **given.get("gke", {})},
-}, gcp_opts)
-eks = aws.eks.Cluster(
-    "eks", name="site", role_arn="arn:aws:iam::1:role/site", vpc_config={"subnet_ids": ["a", "b"]}, opts=aws_opts
-)
-for key in ("role", "certificate", "address"):
-    pulumi.export(key, {
-        "role": eks.role_arn, "certificate": eks.certificate_authority.data, "address": eks.endpoint,
-    }[key])
-"""
+def refused(stack: Stack) -> str:
+    """What is said of a preview that fails."""
+    status, output = stack.preview()
+    assert status != 0, output
+    return output
 
 
-@pytest.fixture
-def clouds(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Cloud]]:
-    standins = {package: Cloud(package) for package in schema.SDKS}
-    with served(standins) as places:
-        monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", places)
-        yield standins
+def test_a_new_site_is_previewed_and_passes_the_policies(world: Stack, kind: str) -> None:
+    status, output = world.of([cloud_site(kind)]).preview()
+    assert status == 0, output
+    assert "✅ atlas-sites@" in output
+    assert "warning" not in output
 
 
-@pytest.fixture
-def pools(project: Project, clouds: dict[str, Cloud]) -> Project:
-    """A project with a pool of AKS, one of GKE, and a cluster of EKS."""
-    return project
-
-
-def given(pools: Project, **changes: Any) -> Project:
-    pools.write(POOLS, {"probe:given": changes})
-    return pools
-
-
-def test_what_the_sdks_allow_is_made_and_the_clouds_give_the_rest(pools: Project) -> None:
-    preview = given(pools).succeeds("preview")
-    assert "warning" not in preview
-    assert "certificate: [unknown]" in preview
-    pools.succeeds("up", "--yes", "--skip-preview")
-    told = json.loads(pools.succeeds("stack", "output", "--json"))
-    assert told == {"role": "arn:aws:iam::1:role/site", "certificate": checks.CERTIFICATE, "address": "203.0.113.10"}
-    assert planned(pools) == {}
-    pools.succeeds("preview", "--refresh", "--expect-no-changes")
-    pools.succeeds("destroy", "--yes", "--skip-preview")
-
-
-@pytest.mark.parametrize(
-    ("cloud", "change", "words"),
-    [
-        ("aks", {"osDiskTyp": "Ephemeral"}, "osDiskTyp is not a property; there are agentPoolName,"),
-        ("aks", {"provisioningState": "Succeeded"}, "provisioningState is not an input: only the cloud gives it."),
-        ("aks", {"resourceGroupName": None}, "resourceGroupName is missing."),
-        ("aks", {"osDiskType": "Local"}, "osDiskType is 'Local'; allowed: one of Managed, Ephemeral."),
-        ("aks", {"count": "3"}, "count is '3'; allowed: a whole number."),
-        ("aks", {"count": 1.5}, "count is 1.5; allowed: a whole number."),
-        ("aks", {"enableAutoScaling": 1}, "enableAutoScaling is 1.0; allowed: true or false."),
-        ("aks", {"nodeTaints": "a=b:NoSchedule"}, "nodeTaints is 'a=b:NoSchedule'; allowed: a list."),
-        ("aks", {"nodeLabels": {"a": True}}, "nodeLabels.a is True; allowed: a string."),
-        ("gke", {"ephemeralStorageLocalSsdConfig": {}}, "nodeConfig.ephemeralStorageLocalSsdConfig.localSsdCount is m"),
-        ("gke", {"taints": [{"key": "a", "value": "b", "efect": "X"}]}, "nodeConfig.taints[0].efect is not a property"),
-    ],
-)
-def test_what_an_sdk_says_cannot_be_is_refused_with_a_sentence(
-    pools: Project, cloud: str, change: dict[str, Any], words: str
+def test_pools_and_the_cluster_change_in_place_or_not_at_all(
+    world: Stack, standins: dict[str, StandIn], kind: str
 ) -> None:
-    status, output = given(pools, **{cloud: change}).pulumi("preview")
-    assert status != 0
-    assert words in output
+    world.of([cloud_site(kind)]).up()
+    (cluster,) = world.names(CLUSTER_TYPES[kind])
+    (pool,) = (name for name in world.names(POOL_TYPES[kind]) if "jobs1" in name)
+    assert planned(world.project) == {}, "a second look finds nothing to do"
+
+    grown = planned(world.of([cloud_site(kind, {"max": 20})]).project)
+    assert grown[pool] == "update"
+    assert set(grown.values()) == {"update"}
+    assert cluster not in grown
+
+    upgraded = planned(world.of([cloud_site(kind, kubernetesVersion="1.34")]).project)
+    assert upgraded[cluster] == "update"
+    assert set(upgraded.values()) == {"update"}
+
+    if kind in SLOWER:
+        assert set(planned(world.of([cloud_site(kind, **SLOWER[kind])]).project).values()) == {"update"}
+
+    added = planned(world.of([cloud_site(kind, {}, {"name": "more"})]).project)
+    assert [name for name, what in added.items() if what == "create" and "more1" in name]
+    assert {"delete", "replace"}.isdisjoint(added.values())
+
+    world.of([cloud_site(kind, name="ebb") | {"formerNames": ["tide"]}])
+    assert planned(world.project) == {}, "a renamed site stays what it is"
+
+    for package in PACKAGES.values():
+        standin = standins[package]
+        assert isinstance(standin, Cloud)
+        standin.credential = "second"
+    renewed = planned(world.of([cloud_site(kind)]).project)
+    assert set(renewed) <= {"tide-cluster-kubernetes"}
+    assert set(renewed.values()) <= {"update"}
+
+    assert "protected" in refused(world.of([cloud_site(kind, LARGER[kind])]))
+    assert "protected" in refused(world.of([cloud_site(kind, {"name": "other"})]))
+    assert "protected" in refused(world.of([cloud_site(kind) | {"name": "another"}]))
 
 
-def test_a_pool_grows_in_place_and_one_of_another_size_is_a_new_one(pools: Project) -> None:
-    given(pools).succeeds("up", "--yes", "--skip-preview")
-    given(pools, aks={"count": 2})
-    assert planned(pools) == {"aks": "update"}
-    given(pools, aks={"vmSize": "Standard_D16ds_v5"}, gke={"ephemeralStorageLocalSsdConfig": {"localSsdCount": 2}})
-    assert planned(pools) == {"aks": "replace", "gke": "replace"}
+def test_a_pool_of_another_size_comes_first_and_the_old_one_goes_later(world: Stack, kind: str) -> None:
+    world.of([cloud_site(kind)]).up()
+    before = world.names()
+    old = {name for name in world.names() if "jobs1" in name}
+    new = {"generation": 2, **LARGER[kind]}
+
+    world.of([cloud_site(kind, {"retiring": True}, new)])
+    first = planned(world.project)
+    created = {name for name, what in first.items() if what == "create"}
+    assert created == {name.replace("jobs1", "jobs2") for name in old}
+    assert {"delete", "replace"}.isdisjoint(first.values())
+    world.up()
+
+    world.of([cloud_site(kind, new)])
+    second = planned(world.project)
+    assert {name for name, what in second.items() if what == "delete"} == old
+    assert {"create", "replace"}.isdisjoint(second.values())
+    world.up()
+    assert world.names() == (before - old) | created
 
 
-def test_what_a_stand_in_is_told_to_refuse_fails_and_the_rest_is_made(pools: Project, clouds: dict[str, Cloud]) -> None:
-    clouds["azure-native"].refused = ("aks",)
-    status, output = given(pools).pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
+def test_a_cluster_that_cannot_be_made_stops_no_other_site(
+    world: Stack, standins: dict[str, StandIn], site: Sites, kind: str
+) -> None:
+    other = "gcp" if kind == "azure" else "azure"
+    world.of([cloud_site(other, name="well"), site("hall")]).up()
+    sound = world.names()
+    standins[PACKAGES[kind]].refused = ("tide-cluster",)
+    world.of([cloud_site(kind), cloud_site(other, name="well"), site("hall"), site("loft")])
+    status, output = world.project.pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
     assert status != 0
     assert "the stand-in was told to refuse this" in output
-    assert clouds["gcp"].asked == ["create gke"]
-    assert clouds["aws"].asked == ["create eks"]
-
-
-@pytest.mark.parametrize("token", json.loads(TABLE.read_text())["types"])
-def test_each_row_of_the_table_of_replacements_is_of_properties_that_there_are_and_has_its_source(token: str) -> None:
-    row = json.loads(TABLE.read_text())["types"][token]
-    assert row["source"]
-    assert row["date"]
-    for path in row["properties"]:
-        keys = schema.resource(token).inputs
-        for part in path.split("."):
-            assert part in keys, f"{token} has no {path}"
-            inner = keys[part].items or keys[part]
-            keys = schema.block(inner.block) if inner.block else {}
-
-
-def test_a_type_that_no_sdk_has_is_told() -> None:
-    for token in ("gcp:container/nodePol:NodePol", "aws:container/nodePool:NodePool", "oci:core/vcn:Vcn"):
-        with pytest.raises(schema.NoSuchTypeError, match=f"^{token} is not in the SDK"):
-            schema.resource(token)
+    made = world.names() - sound
+    assert {name.replace("loft", "hall") for name in made if name.startswith("loft")} == {
+        name for name in sound if name.startswith("hall")
+    }
+    assert not [name for name in made if name.startswith("tide-namespaces")]

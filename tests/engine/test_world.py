@@ -1,69 +1,14 @@
 """Many sites in one stack: none waits for another, and what becomes of one changes nothing of the others."""
 
-import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
-from local import tools
-from local.tools import PROVIDER
-from tests.clouds import schema
-from tests.clouds.provider import Cloud, Kubernetes, StandIn, served
-from tests.engine.projects import Project
-from tests.engine.stacks import Stack, planned
+from tests.clouds.provider import StandIn
+from tests.engine.stacks import Sites, Stack, planned
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def standins(binaries: Path) -> Iterator[dict[str, StandIn]]:
-    program = tools.pulumi_home() / "plugins" / f"resource-kubernetes-v{tools.pins()[PROVIDER]}" / PROVIDER
-    kubernetes = Kubernetes(program)
-    with kubernetes.running:
-        yield {**{package: Cloud(package) for package in schema.SDKS}, "kubernetes": kubernetes}
-
-
-@pytest.fixture
-def world(project: Project, standins: dict[str, StandIn], monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """A stack whose clouds and clusters are stand-ins."""
-    for standin in standins.values():
-        standin.refused = ()
-    with served(standins) as places:
-        monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", places)
-        yield Stack(project=project)
-
-
-@pytest.fixture
-def api() -> Iterator[int]:
-    """A port of this machine where somebody listens, as an API server would."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield int(listener.getsockname()[1])
-
-
-Sites = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def site(tmp_path: Path, api: int) -> Sites:
-    """Makes what a stack says of a site on a cluster that is there, and its kubeconfig."""
-
-    def make(name: str, *, port: int = api, credential: str = "first", **more: Any) -> dict[str, Any]:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-            "clusters": [{"name": name, "cluster": {"server": f"https://127.0.0.1:{port}"}}],
-            "users": [{"name": name, "user": {"token": credential}}],
-        }
-        (tmp_path / name).write_text(json.dumps(config))
-        own = {"name": name, "kind": "existing", "kubeconfig": str(tmp_path / name), "atlasSite": name, "pools": []}
-        return {**own, **more}
-
-    return make
 
 
 @pytest.fixture
