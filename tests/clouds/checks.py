@@ -109,6 +109,9 @@ def _completed(value: Any, shape: Shape, name: str, path: str, *, known: bool) -
         return [
             _completed(item, shape.items, name, f"{path}[{index}]", known=known) for index, item in enumerate(value)
         ]
+    if isinstance(value, list) and shape.values:
+        # As a list of identities, of which the cloud tells more by a map.
+        return {str(key): filled(shape.values, name, f"{path}.{key}") for key in value} if known else UNKNOWN
     return value
 
 
