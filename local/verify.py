@@ -179,6 +179,14 @@ def _selector(pool: Mapping[str, Any]) -> str:
     return ",".join(f"{label}={value}" for label, value in pool["selector"].items())
 
 
+def _told(site: Site, peer: str | None, minutes: float) -> Iterator[tuple[str, str]]:
+    """The same, of a site that may be away, or that knows of no pools."""
+    try:
+        yield from verify(site, peer, minutes)
+    except Refusal as refusal:
+        yield "its set of startds and its pools", str(refusal)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m local.verify", description=__doc__)
@@ -190,7 +198,7 @@ def main() -> None:
     try:
         with sites(options.stack) as found:
             for site in found:
-                for what, problem in verify(site, options.peer, options.minutes):
+                for what, problem in _told(site, options.peer, options.minutes):
                     wrong += bool(problem)
                     sys.stdout.write(
                         f"{'NO ' if problem else 'yes'}  {site.name}  {what}{problem and f': {problem}'}\n"
