@@ -42,6 +42,11 @@ env: $(VENV) ## print the environment in which pulumi and kubectl work: eval "$$
 images: $(VENV) ## build the images; PUSH=<registry> publishes them and prints the stack's images: block
 	@$(LOCAL) images $(if $(PUSH),--push "$(PUSH)")
 
+.PHONY: verify-cloud
+verify-cloud: $(VENV) ## look on a real cloud at what no test can show: STACK=… [PEER=host:port]; makes a node per pool
+	@test -n "$(STACK)" || { echo "error: name the stack, as in make verify-cloud STACK=azure" >&2; exit 1; }
+	@$(BIN)/python -m local.verify "$(STACK)" $(if $(PEER),--peer "$(PEER)")
+
 .PHONY: down
 down: $(VENV) ## take the site down and undo every change to this machine (caches stay)
 	@$(LOCAL) down

@@ -1,0 +1,136 @@
+"""Stacks of this checkout's program, in a project to be thrown away, and what the engine would do with them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from local.paths import CHECKOUT
+from tests.engine.projects import RUNTIME, Project
+
+# Of no cluster, nor cloud: the stack and our components.
+OURS = ("pulumi:pulumi:", "atlas-sites:")
+PROGRAM = f"""\
+import runpy
+import sys
+
+sys.path.insert(0, {str(CHECKOUT)!r})
+runpy.run_path({str(CHECKOUT / "__main__.py")!r}, run_name="__main__")
+"""
+DIGEST = f"sha256:{'0' * 64}"
+IMAGES = {
+    "registry": "registry.example.org/atlas",
+    "digests": {"startd": DIGEST, "squid": DIGEST, "services": DIGEST, "cvmfs": f"registry.example.org/cvmfs@{DIGEST}"},
+}
+SHARED: Mapping[str, Any] = {
+    "pool": {"collector": "pool.example.org:9618", "trustDomain": "pool.example.org"},
+    "credentials": {"hostCertificate": {"secret": "atlas-cert", "namespace": "default"}},
+    "squid": {"destinations": [".cern.ch"]},
+    "cvmfs": {"repositories": ["atlas.cern.ch"]},
+    "startds": {"limits": {"pods": 10, "cores": 10, "memoryMib": 20480}},
+}
+# What a stack says of a cluster in each cloud: the least.
+CLUSTER: Mapping[str, Any] = {
+    "kubernetesVersion": "1.33",
+    "authorizedNetworks": ["192.0.2.0/24"],
+}
+UUID = "00000000-0000-0000-0000-000000000001"
+CLUSTERS: Mapping[str, Any] = {
+    "azure": {
+        **CLUSTER,
+        "subscription": UUID,
+        "region": "westeurope",
+        "adminGroups": [UUID],
+        "systemPool": {"size": "Standard_D4ds_v5"},
+    },
+    "gcp": {
+        **CLUSTER,
+        "project": "site-1",
+        "region": "europe-west4",
+        "zone": "europe-west4-a",
+        "systemPool": {"size": "n2-standard-8"},
+    },
+    "aws": {
+        **CLUSTER,
+        "account": "123456789012",
+        "region": "eu-central-1",
+        "zones": ["eu-central-1a", "eu-central-1b"],
+        "systemPool": {"size": "m6id.2xlarge"},
+    },
+}
+POOLS: Mapping[str, Any] = {
+    "azure": {"size": "Standard_D8ds_v5"},
+    "gcp": {"size": "n2-standard-8", "localSsds": 1},
+    "aws": {"size": "m6id.2xlarge"},
+}
+Site = Mapping[str, Any]
+Sites = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The stack dev of a project that is this checkout's program."""
+
+    project: Project
+
+    def __post_init__(self) -> None:
+        ours = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())
+        (self.project.directory / "Pulumi.yaml").write_text(
+            yaml.safe_dump({**ours, "name": "probe", "runtime": RUNTIME})
+        )
+
+    def of(self, sites: Sequence[Site]) -> "Stack":
+        """With these sites from now on."""
+        self.project.write(
+            PROGRAM,
+            {"probe:images": IMAGES, "probe:defaults": dict(SHARED), "probe:sites": [dict(site) for site in sites]},
+        )
+        return self
+
+    def preview(self, *words: str) -> tuple[int, str]:
+        """Exit code and output of a preview with the policies."""
+        return self.project.pulumi("preview", "--policy-pack", str(CHECKOUT / "policies"), *words)
+
+    def up(self) -> None:
+        """Makes what the stack says."""
+        self.project.succeeds("up", "--yes", "--skip-preview")
+
+    def state(self) -> list[dict[str, Any]]:
+        """The resources that there are."""
+        state = json.loads(self.project.succeeds("stack", "export"))["deployment"]
+        resources: list[dict[str, Any]] = state.get("resources", [])
+        return resources
+
+    def names(self, token: str | None = None) -> set[str]:
+        """Of the resources that there are, but for what is only ours; of one type, if one is given."""
+        found = [resource["urn"] for resource in self.state() if not _type(resource["urn"]).startswith(OURS)]
+        return {_name(urn) for urn in found if token in {None, _type(urn)}}
+
+
+def cloud_site(kind: str, *pools: Mapping[str, Any], name: str = "tide", **cluster: Any) -> dict[str, Any]:
+    """What a stack says of a site in that cloud: one pool, of ten nodes at most, unless others are given."""
+    own = [{"name": "jobs", "max": 10, **POOLS[kind], **pool} for pool in pools or ({},)]
+    return {
+        "name": name,
+        "kind": kind,
+        "atlasSite": "TIDE",
+        "cluster": {**CLUSTERS[kind], **cluster},
+        "jobPools": own,
+    }
+
+
+def planned(project: Project, *words: str) -> dict[str, str]:
+    """What the next `up` would do, by name; of what it leaves alone nothing is told, nor of what is only ours."""
+    plan = json.loads(project.succeeds("preview", "--json", *words))
+    made = [step for step in plan["steps"] if not _type(step["urn"]).startswith(OURS) and step["op"] != "same"]
+    return {_name(step["urn"]): step["op"] for step in made}
+
+
+def _name(urn: str) -> str:
+    return urn.rsplit("::", 1)[1]
+
+
+def _type(urn: str) -> str:
+    return urn.split("::")[2].rsplit("$", 1)[-1]

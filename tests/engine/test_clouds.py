@@ -1,0 +1,126 @@
+"""This checkout's program on each cloud, by the real engine: what changes in place, and what may not change at all.
+
+The clouds and their clusters are stand-ins; docs/real-cloud.md says what they cannot know.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.clouds.provider import Cloud, StandIn
+from tests.engine.stacks import Sites, Stack, cloud_site, planned
+
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["azure", "gcp", "aws"])]
+
+PACKAGES = {"azure": "azure-native", "gcp": "gcp", "aws": "aws"}
+POOL_TYPES = {
+    "azure": "azure-native:containerservice:AgentPool",
+    "gcp": "gcp:container/nodePool:NodePool",
+    "aws": "aws:eks/nodeGroup:NodeGroup",
+}
+CLUSTER_TYPES = {
+    "azure": "azure-native:containerservice:ManagedCluster",
+    "gcp": "gcp:container/cluster:Cluster",
+    "aws": "aws:eks/cluster:Cluster",
+}
+LARGER: Mapping[str, Mapping[str, Any]] = {
+    "azure": {"size": "Standard_D16ds_v5"},
+    "gcp": {"localSsds": 2},
+    "aws": {"size": "m6id.4xlarge"},
+}
+SLOWER: Mapping[str, Mapping[str, Any]] = {"azure": {"outbound": {"idleMinutes": 60}}, "gcp": {"natIdleSeconds": 2400}}
+
+
+def refused(stack: Stack) -> str:
+    """What is said of a preview that fails."""
+    status, output = stack.preview()
+    assert status != 0, output
+    return output
+
+
+def test_a_new_site_is_previewed_and_passes_the_policies(world: Stack, kind: str) -> None:
+    status, output = world.of([cloud_site(kind)]).preview()
+    assert status == 0, output
+    assert "atlas-sites@" in output
+    assert "mandatory" not in output
+    assert "warning" not in output
+
+
+def test_pools_and_the_cluster_change_in_place_or_not_at_all(
+    world: Stack, standins: dict[str, StandIn], kind: str
+) -> None:
+    world.of([cloud_site(kind)]).up()
+    (cluster,) = world.names(CLUSTER_TYPES[kind])
+    (pool,) = (name for name in world.names(POOL_TYPES[kind]) if "jobs1" in name)
+    assert planned(world.project) == {}, "a second look finds nothing to do"
+
+    grown = planned(world.of([cloud_site(kind, {"max": 20})]).project)
+    assert grown[pool] == "update"
+    assert set(grown.values()) == {"update"}
+    assert cluster not in grown
+
+    upgraded = planned(world.of([cloud_site(kind, kubernetesVersion="1.34")]).project)
+    assert upgraded[cluster] == "update"
+    assert set(upgraded.values()) == {"update"}
+
+    if kind in SLOWER:
+        assert set(planned(world.of([cloud_site(kind, **SLOWER[kind])]).project).values()) == {"update"}
+
+    added = planned(world.of([cloud_site(kind, {}, {"name": "more"})]).project)
+    assert [name for name, what in added.items() if what == "create" and "more1" in name]
+    assert {"delete", "replace"}.isdisjoint(added.values())
+
+    world.of([cloud_site(kind, name="ebb") | {"formerNames": ["tide"]}])
+    assert planned(world.project) == {}, "a renamed site stays what it is"
+
+    for package in PACKAGES.values():
+        standin = standins[package]
+        assert isinstance(standin, Cloud)
+        standin.credential = "second"
+    renewed = planned(world.of([cloud_site(kind)]).project)
+    assert set(renewed) <= {"tide-cluster-kubernetes"}
+    assert set(renewed.values()) <= {"update"}
+
+    assert "protect" in refused(world.of([cloud_site(kind, LARGER[kind])]))
+    assert "protect" in refused(world.of([cloud_site(kind, {"name": "other"})]))
+    assert "protect" in refused(world.of([cloud_site(kind) | {"name": "another"}]))
+
+
+def test_a_pool_of_another_size_comes_first_and_the_old_one_goes_later(world: Stack, kind: str) -> None:
+    world.of([cloud_site(kind)]).up()
+    before = world.names()
+    old = {name for name in world.names() if "jobs1" in name}
+    new = {"generation": 2, **LARGER[kind]}
+
+    world.of([cloud_site(kind, {"retiring": True}, new)])
+    first = planned(world.project)
+    created = {name for name, what in first.items() if what == "create"}
+    assert created == {name.replace("jobs1", "jobs2") for name in old}
+    assert {"delete", "replace"}.isdisjoint(first.values())
+    world.up()
+
+    world.of([cloud_site(kind, new)])
+    second = planned(world.project)
+    assert {name for name, what in second.items() if what == "delete"} == old
+    assert {"create", "replace"}.isdisjoint(second.values())
+    world.up()
+    assert world.names() == (before - old) | created
+
+
+def test_a_cluster_that_cannot_be_made_stops_no_other_site(
+    world: Stack, standins: dict[str, StandIn], site: Sites, kind: str
+) -> None:
+    other = "gcp" if kind == "azure" else "azure"
+    world.of([cloud_site(other, name="well"), site("hall")]).up()
+    sound = world.names()
+    standins[PACKAGES[kind]].refused = ("tide-cluster",)
+    world.of([cloud_site(kind), cloud_site(other, name="well"), site("hall"), site("loft")])
+    status, output = world.project.pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
+    assert status != 0
+    assert "the stand-in was told to refuse this" in output
+    made = world.names() - sound
+    assert {name.replace("loft", "hall") for name in made if name.startswith("loft")} == {
+        name for name in sound if name.startswith("hall")
+    }
+    assert not [name for name in made if name.startswith("tide-namespaces")]

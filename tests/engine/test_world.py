@@ -1,0 +1,111 @@
+"""Many sites in one stack: none waits for another, and what becomes of one changes nothing of the others."""
+
+import socket
+from collections.abc import Iterable
+
+import pytest
+
+from tests.clouds.provider import StandIn
+from tests.engine.stacks import Sites, Stack, planned
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def nobody() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def of(site: str, names: Iterable[str]) -> set[str]:
+    """Those of the names that are of that site."""
+    return {name for name in names if name == site or name.startswith(f"{site}-")}
+
+
+def test_sites_that_fail_do_not_stop_the_others(
+    world: Stack, site: Sites, standins: dict[str, StandIn], nobody: int
+) -> None:
+    world.of([site("sound")]).up()
+    whole = world.names()
+    standins["kubernetes"].refused = ("refused-squid",)
+    world.of(
+        [
+            site("unread", kubeconfig="/nowhere/config"),
+            site("refused"),
+            site("away", port=nobody),
+            site("sound"),
+            site("well"),
+        ]
+    )
+    status, output = world.project.pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
+    assert status != 0
+    made = world.names()
+    assert of("sound", made) == whole
+    assert of("well", made) == {name.replace("sound", "well") for name in whole}
+    assert "refused-startds-set" not in made
+    assert {"refused-cvmfs-mounter", "refused-credentials-refresher"} <= made, "what needs nothing that failed is made"
+    assert of("unread", made) == {"unread-cluster-kubernetes"}
+    assert of("away", made) == {"away-cluster-kubernetes"}
+    assert "site unread: /nowhere/config does not exist: name the cluster's kubeconfig file." in output
+    assert f'Get "https://127.0.0.1:{nobody}/' in output
+
+
+def test_a_site_that_is_away_for_once_loses_nothing(world: Stack, site: Sites, nobody: int) -> None:
+    world.of([site("hall"), site("loft")]).up()
+    before = world.names()
+    world.of([site("hall", port=nobody), site("loft", kubeconfig="/nowhere/config")])
+    world.project.pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
+    assert world.names() == before
+    world.of([site("hall"), site("loft")]).up()
+    assert world.names() == before
+    assert planned(world.project) == {}
+
+
+def test_a_renewed_credential_touches_no_object(world: Stack, site: Sites) -> None:
+    world.of([site("hall")]).up()
+    world.of([site("hall", credential="second")])
+    assert planned(world.project) == {"hall-cluster-kubernetes": "update"}
+
+
+def test_a_cluster_that_moved_is_the_same_cluster(world: Stack, site: Sites) -> None:
+    world.of([site("hall")]).up()
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        world.of([site("hall", port=elsewhere.getsockname()[1])])
+        assert planned(world.project) == {"hall-cluster-kubernetes": "update"}
+
+
+def test_a_site_is_renamed_without_a_change_of_its_objects(world: Stack, site: Sites) -> None:
+    world.of([site("cellar"), site("hall")]).up()
+    former = site("cellar")["kubeconfig"]
+    renamed = site("vault", formerNames=["cellar"]) | {"kubeconfig": former, "atlasSite": "cellar"}
+    world.of([renamed, site("hall")])
+    assert planned(world.project) == {}
+    world.up()
+    assert of("cellar", world.names()) == set()
+    assert planned(world.project) == {}
+    again = renamed | {"name": "crypt", "formerNames": ["cellar", "vault"]}
+    world.of([again, site("hall")])
+    assert planned(world.project) == {}
+
+
+def test_the_order_of_sites_means_nothing_and_no_site_knows_of_another(world: Stack, site: Sites) -> None:
+    world.of([site("hall"), site("loft")]).up()
+    one = len(world.names()) // 2
+    world.of([site("loft"), site("hall")])
+    assert planned(world.project) == {}
+    world.of([site("loft"), site("attic"), site("hall")])
+    added = planned(world.project)
+    assert of("attic", added) == set(added)
+    assert list(added.values()) == ["create"] * one
+    world.of([site("hall")])
+    removed = planned(world.project)
+    assert of("loft", removed) == set(removed)
+    assert list(removed.values()) == ["delete"] * one
+
+
+def test_the_policies_pass_a_world(world: Stack, site: Sites) -> None:
+    status, output = world.of([site("hall"), site("loft")]).preview()
+    assert status == 0, output
+    assert "✅ atlas-sites@" in output
