@@ -4,7 +4,7 @@ A pack is run with its own directory first on the path, away from the program's 
 written here once more, and a test compares it.
 """
 
-from rules import exposure, images, keepalive, privilege, rbac, resources, secrets
+from rules import clusters, exposure, images, keepalive, nodes, privilege, rbac, resources, secrets, spending
 
 RULES = (
     *privilege.RULES,
@@ -14,4 +14,7 @@ RULES = (
     *secrets.RULES,
     *keepalive.RULES,
     *images.RULES,
+    *clusters.RULES,
+    *nodes.RULES,
+    *spending.RULES,
 )

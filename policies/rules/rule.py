@@ -35,21 +35,21 @@ def rule(
     config: PolicyConfigSchema | None = None,
     remediate: ResourceRemediation | None = None,
 ) -> ResourceValidationPolicy:
-    """A rule about Kubernetes objects.
+    """A rule about Kubernetes objects, or about other resources.
 
     Args:
         name: in kebab case.
         description: what must be true, in one sentence.
         severity: of a violation.
         remedy: what to change.
-        kinds: of objects that the rule is about.
+        kinds: of objects that the rule is about, or whole types of other resources.
         check: gives one sentence for each violation.
         config: what a user of the pack may set.
         remediate: gives better properties for a resource of any type, or nothing when they are good.
     """
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        if kind(args) not in kinds:
+        if not {kind(args), args.resource_type} & set(kinds):
             args.not_applicable(f"it is about {', '.join(sorted(kinds))}")
         for sentence in check(args):
             report(f"{sentence}. {remedy}", None)

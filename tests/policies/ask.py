@@ -23,7 +23,12 @@ class Answer:
 
 
 def about(
-    token: str, props: Mapping[str, Any], *, stack: str = "azure", config: Mapping[str, Any] | None = None
+    token: str,
+    props: Mapping[str, Any],
+    *,
+    stack: str = "azure",
+    config: Mapping[str, Any] | None = None,
+    protect: bool = False,
 ) -> ResourceValidationArgs:
     """A resource of that type, as a rule is handed it."""
     return ResourceValidationArgs(
@@ -31,15 +36,15 @@ def about(
         props=unknown_checking_proxy(dict(props)),
         urn=f"urn:pulumi:{stack}::atlas-sites::atlas-sites:index:Site${token}::thing",
         name="thing",
-        opts=options(),
+        opts=options(protect=protect),
         provider=None,
         config=config,
     )
 
 
-def options() -> PolicyResourceOptions:
+def options(*, protect: bool = False) -> PolicyResourceOptions:
     return PolicyResourceOptions(
-        protect=False,
+        protect=protect,
         ignore_changes=[],
         delete_before_replace=None,
         aliases=[],

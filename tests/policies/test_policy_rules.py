@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,6 +9,8 @@ from pulumi_policy import ResourceValidationArgs, Secret
 from pulumi_policy.secret import secrets_preserving_proxy
 
 from tests.policies.ask import BY_NAME, UNKNOWN, Answer, about, ask, options
+from tests.policies.case import Case
+from tests.policies.cloud_cases import AMAZON_CLUSTER, AZURE_CLUSTER, CLOUD_CASES, GOOGLE_CLUSTER
 
 pytestmark = pytest.mark.fast
 
@@ -90,18 +91,8 @@ ROOT_VOLUME = [{"name": "root", "hostPath": {"path": "/"}}]
 CLAIM_VOLUME = [{"name": "cvmfs", "persistentVolumeClaim": {"claimName": "cvmfs"}}]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """Resources on which a rule decides; what fails has words that its sentence must hold."""
-
-    passing: list[tuple[str, Mapping[str, Any]]]
-    failing: list[tuple[str, Mapping[str, Any], str]]
-    not_applicable: list[tuple[str, Mapping[str, Any]]]
-    unknown: list[tuple[str, Mapping[str, Any]]]
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
 CASES = {
+    **CLOUD_CASES,
     "privilege-only-for-node-agents": Case(
         passing=[
             (DEPLOYMENT, workload(container())),
@@ -326,19 +317,32 @@ CASES = {
 
 def test_every_rule_of_the_pack_has_cases_of_all_four_sorts() -> None:
     assert set(CASES) == set(BY_NAME)
-    for case in CASES.values():
-        assert all((case.passing, case.failing, case.not_applicable, case.unknown))
+    for name, case in CASES.items():
+        # Whether a resource is protected is an option, which is known, and not a property.
+        known = name == "protected-clusters"
+        assert all((case.passing or known, case.failing, case.not_applicable, case.unknown or known))
+
+
+@pytest.mark.parametrize("token", [AZURE_CLUSTER, GOOGLE_CLUSTER, AMAZON_CLUSTER])
+def test_a_protected_cluster_passes(token: str) -> None:
+    assert ask(BY_NAME["protected-clusters"], about(token, {}, protect=True)) == Answer()
+
+
+@pytest.mark.parametrize("name", ["allowed-regions", "allowed-sizes", "monthly-cost-ceiling"])
+def test_what_nobody_limits_is_allowed(name: str) -> None:
+    for token, props, _ in CASES[name].failing:
+        assert ask(BY_NAME[name], about(token, props)) == Answer()
 
 
 @pytest.mark.parametrize(("name", "given"), [(name, given) for name, case in CASES.items() for given in case.passing])
 def test_what_is_right_passes(name: str, given: tuple[str, Mapping[str, Any]]) -> None:
-    assert ask(BY_NAME[name], about(*given)) == Answer()
+    assert ask(BY_NAME[name], about(*given, config=CASES[name].config)) == Answer()
 
 
 @pytest.mark.parametrize(("name", "given"), [(name, given) for name, case in CASES.items() for given in case.failing])
 def test_what_is_wrong_is_said_with_its_remedy(name: str, given: tuple[str, Mapping[str, Any], str]) -> None:
     token, props, words = given
-    answer = ask(BY_NAME[name], about(token, props))
+    answer = ask(BY_NAME[name], about(token, props, config=CASES[name].config))
     assert not answer.unknown
     assert any(words in sentence for sentence in answer.violations)
     assert all(sentence.endswith(str(BY_NAME[name].remediation_steps)) for sentence in answer.violations)
@@ -353,7 +357,7 @@ def test_what_a_rule_is_not_about_it_leaves_alone(name: str, given: tuple[str, M
 
 @pytest.mark.parametrize(("name", "given"), [(name, given) for name, case in CASES.items() for given in case.unknown])
 def test_what_a_preview_cannot_know_is_neither_right_nor_wrong(name: str, given: tuple[str, Mapping[str, Any]]) -> None:
-    assert ask(BY_NAME[name], about(*given)) == Answer(unknown=True)
+    assert ask(BY_NAME[name], about(*given, config=CASES[name].config)) == Answer(unknown=True)
 
 
 def test_the_dev_stack_may_run_images_that_were_built_here() -> None:

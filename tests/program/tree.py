@@ -15,4 +15,4 @@ def check(monitor: Monitor) -> None:
             assert resource.name.startswith(f"{parent.name}-"), resource.urn
         if not resource.custom:
             assert resource.outputs, f"{resource.urn} registers no outputs"
-        assert not violations(about(resource.type, resource.inputs, stack="azure"))
+        assert not violations(about(resource.type, resource.inputs, stack="azure", protect=resource.protect))
