@@ -28,8 +28,6 @@ def make(name: str, site: settings.Site, opts: pulumi.ResourceOptions) -> Cluste
                 return _azure(name, site, opts)
             case settings.GoogleSite():
                 return _google(name, site, opts)
-            case settings.AmazonSite():
-                return _amazon(name, site, opts)
     except ModuleNotFoundError as error:
         raise pulumi.RunError(
             f"site {site.name}: the package {error.name} is not installed, which makes clusters of kind {site.kind}: "
@@ -136,20 +134,6 @@ def _google(name: str, site: settings.GoogleSite, opts: pulumi.ResourceOptions) 
         job_pools=[GoogleJobPool(**_job_pool(pool), local_ssds=pool.local_ssds) for pool in site.job_pools],
     )
     return GoogleCluster(name, args, opts)
-
-
-def _amazon(name: str, site: settings.AmazonSite, opts: pulumi.ResourceOptions) -> Cluster:
-    from components.cluster.aws import AmazonCluster, AmazonClusterArgs
-    from components.cluster.plan import JobPool
-
-    own = site.cluster
-    args = AmazonClusterArgs(
-        **_common(site),
-        account=own.account,
-        zones=own.zones,
-        job_pools=[JobPool(**_job_pool(pool)) for pool in site.job_pools],
-    )
-    return AmazonCluster(name, args, opts)
 
 
 def _common(site: settings.CloudSite) -> dict[str, Any]:

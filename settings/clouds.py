@@ -15,7 +15,6 @@ Version = Annotated[str, like(r"1\.[1-9][0-9](\.[0-9]+)?", "a Kubernetes version
 Size = Annotated[str, like(r"[A-Za-z0-9._-]{2,60}", "the name of a machine type of the cloud, as in Standard_D8ds_v5")]
 Uuid = Annotated[str, like(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "a UUID in small letters")]
 Project = Annotated[str, like(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "the ID of a Google Cloud project")]
-Account = Annotated[str, like(r"[0-9]{12}", "the number of an AWS account, 12 digits in quotes")]
 Zone = Annotated[str, like(r"[a-z0-9-]{1,30}", "the name of a zone of the region, in quotes")]
 
 
@@ -139,19 +138,6 @@ class GoogleCluster(_Cluster):
     nat_idle_seconds: Annotated[int, Field(ge=240, le=7200)] = 1200
 
 
-class AmazonPool(JobPool):
-    """A managed node group of EKS."""
-
-
-class AmazonCluster(_Cluster):
-    """An EKS cluster, in a VPC of its own."""
-
-    account: Account
-    mode: Annotated[Literal["AL2023"], _mode("AL2023", "Auto")] = "AL2023"
-    # The control plane wants two; nodes are made in the first alone, for traffic between zones costs.
-    zones: Annotated[tuple[Zone, ...], Field(min_length=2, max_length=6)]
-
-
 class AzureSite(AnySite):
     """A site on AKS."""
 
@@ -168,12 +154,4 @@ class GoogleSite(AnySite):
     job_pools: Annotated[tuple[GooglePool, ...], Field(min_length=1)]
 
 
-class AmazonSite(AnySite):
-    """A site on EKS."""
-
-    kind: Literal["aws"]
-    cluster: AmazonCluster
-    job_pools: Annotated[tuple[AmazonPool, ...], Field(min_length=1)]
-
-
-CloudSite = AzureSite | GoogleSite | AmazonSite
+CloudSite = AzureSite | GoogleSite

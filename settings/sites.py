@@ -6,18 +6,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from settings.clouds import AmazonSite, AzureSite, GoogleSite
+from settings.clouds import AzureSite, GoogleSite
 from settings.contradictions import contradictions
 from settings.existing import ExistingSite
 from settings.parse import Location, parsed
 from settings.workload import AnySite
 
-Site = ExistingSite | AzureSite | GoogleSite | AmazonSite
+Site = ExistingSite | AzureSite | GoogleSite
 KINDS: Mapping[str, type[Site]] = {
     "existing": ExistingSite,
     "azure": AzureSite,
     "gcp": GoogleSite,
-    "aws": AmazonSite,
 }
 # What sites may share: all but who they are and what their cluster is.
 SHARED = sorted(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Cloud = Literal["azure", "gcp", "aws"]
+Cloud = Literal["azure", "gcp"]
 
 
 @dataclass(frozen=True, kw_only=True)

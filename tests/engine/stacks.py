@@ -52,18 +52,10 @@ CLUSTERS: Mapping[str, Any] = {
         "zone": "europe-west4-a",
         "systemPool": {"size": "n2-standard-8"},
     },
-    "aws": {
-        **CLUSTER,
-        "account": "123456789012",
-        "region": "eu-central-1",
-        "zones": ["eu-central-1a", "eu-central-1b"],
-        "systemPool": {"size": "m6id.2xlarge"},
-    },
 }
 POOLS: Mapping[str, Any] = {
     "azure": {"size": "Standard_D8ds_v5"},
     "gcp": {"size": "n2-standard-8", "localSsds": 1},
-    "aws": {"size": "m6id.2xlarge"},
 }
 Site = Mapping[str, Any]
 Sites = Callable[..., dict[str, Any]]

@@ -11,23 +11,20 @@ import pytest
 from tests.clouds.provider import Cloud, StandIn
 from tests.engine.stacks import Sites, Stack, cloud_site, planned
 
-pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["azure", "gcp", "aws"])]
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["azure", "gcp"])]
 
-PACKAGES = {"azure": "azure-native", "gcp": "gcp", "aws": "aws"}
+PACKAGES = {"azure": "azure-native", "gcp": "gcp"}
 POOL_TYPES = {
     "azure": "azure-native:containerservice:AgentPool",
     "gcp": "gcp:container/nodePool:NodePool",
-    "aws": "aws:eks/nodeGroup:NodeGroup",
 }
 CLUSTER_TYPES = {
     "azure": "azure-native:containerservice:ManagedCluster",
     "gcp": "gcp:container/cluster:Cluster",
-    "aws": "aws:eks/cluster:Cluster",
 }
 LARGER: Mapping[str, Mapping[str, Any]] = {
     "azure": {"size": "Standard_D16ds_v5"},
     "gcp": {"localSsds": 2},
-    "aws": {"size": "m6id.4xlarge"},
 }
 SLOWER: Mapping[str, Mapping[str, Any]] = {"azure": {"outbound": {"idleMinutes": 60}}, "gcp": {"natIdleSeconds": 2400}}
 
