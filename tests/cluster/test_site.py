@@ -275,7 +275,7 @@ def copy_of_the_checkout(tmp_path: Path) -> Path:
     """The program and its stack, to be spoilt."""
     for name in ("Pulumi.yaml", "Pulumi.dev.yaml", *(file.name for file in CHECKOUT.glob("*.py"))):
         shutil.copy(CHECKOUT / name, tmp_path)
-    for name in (".venv", "components"):
+    for name in (".venv", "components", "settings"):
         (tmp_path / name).symlink_to(CHECKOUT / name)
     return tmp_path
 

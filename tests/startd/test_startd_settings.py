@@ -146,7 +146,7 @@ def test_retirement_outlasts_the_time_to_vacate_and_any_drain() -> None:
             product *= int(factor)
         return product
 
-    longest_drain = 7 * 24 * 3600  # that settings.py allows
+    longest_drain = 7 * 24 * 3600  # that the settings allow
     for bound in ("MAXJOBRETIREMENTTIME", "SHUTDOWN_GRACEFUL_TIMEOUT"):
         assert seconds(bound) > longest_drain + seconds("MachineMaxVacateTime")
     assert seconds("MachineMaxVacateTime") == NOTICE_SECONDS
