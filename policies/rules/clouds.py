@@ -29,6 +29,16 @@ SITE_TAG = "atlas-sites-site"
 POOL_TAG = "atlas-sites-pool"
 
 
+SYSTEM = "system"
+
+
+def for_jobs(args: ResourceValidationArgs) -> bool:
+    """Whether a pool is one of startds: on AKS its mode says so, elsewhere the tag of the pool."""
+    if args.resource_type == AZURE_POOL:
+        return bool(args.props.get("mode") != "System")
+    return tags(args).get(POOL_TAG) not in {None, SYSTEM}
+
+
 def node_config(args: ResourceValidationArgs) -> Mapping[str, Any]:
     """Where a pool says what its nodes are: GKE has a block for it, the others have not."""
     return at(args.props, "nodeConfig") if args.resource_type == GOOGLE_POOL else args.props
@@ -57,9 +67,9 @@ def sizes(args: ResourceValidationArgs) -> Iterable[str]:
     """The machine types of a pool, or of the pool that is made with a cluster."""
     match args.resource_type:
         case "azure-native:containerservice:ManagedCluster":
-            return [profile["vmSize"] for profile in items(args.props, "agentPoolProfiles")]
+            return [profile.get("vmSize") for profile in items(args.props, "agentPoolProfiles")]
         case "azure-native:containerservice:AgentPool":
-            return [args.props["vmSize"]]
+            return [args.props.get("vmSize") or "the cloud's own choice"]
         case "gcp:container/nodePool:NodePool":
             return [at(args.props, "nodeConfig").get("machineType") or "the cloud's own choice"]
     return items(args.props, "instanceTypes") or ["the cloud's own choice"]

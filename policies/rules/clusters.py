@@ -31,6 +31,10 @@ def _check_mode(args: ResourceValidationArgs) -> Iterator[str]:
 def _check_access(args: ResourceValidationArgs) -> Iterator[str]:
     props = args.props
     blocks = items(at(props, "masterAuthorizedNetworksConfig"), "cidrBlocks")
+    if at(props, "vpcConfig").get("endpointPublicAccess") is False:
+        return
+    if at(props, "masterAuthorizedNetworksConfig").get("gcpPublicCidrsAccessEnabled"):
+        yield f"The API server of {args.name} may be reached from all of Google Cloud"
     networks = [
         *items(at(props, "apiServerAccessProfile"), "authorizedIPRanges"),
         *(block["cidrBlock"] for block in blocks),

@@ -44,7 +44,10 @@ _LENGTHS: Mapping[str, tuple[tuple[str, ...], int]] = {
 
 def _check_clouds(args: ResourceValidationArgs) -> Iterator[str]:
     is_cluster = args.resource_type == AZURE_CLUSTER
-    way = str(at(args.props, "networkProfile").get("outboundType") if is_cluster else args.resource_type)
+    # AKS takes its load balancer where nothing is said.
+    way = str(
+        at(args.props, "networkProfile").get("outboundType", "loadBalancer") if is_cluster else args.resource_type
+    )
     if way not in _LENGTHS:
         return
     place, seconds = _LENGTHS[way]

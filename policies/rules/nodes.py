@@ -1,5 +1,6 @@
 """Nodes of the clouds: on local disk, and taken back at any time only where nothing but payloads is lost."""
 
+import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from rules.clouds import (
     JOBS_TAINT,
     POOL_TAG,
     POOLS,
+    SYSTEM,
+    for_jobs,
     node_config,
     taints,
 )
@@ -21,7 +24,7 @@ from rules.rule import at, items, rule
 
 # What AKS puts on the nodes of a spot pool by itself; undeclared, it is a difference for ever.
 AZURE_SPOT = "kubernetes.azure.com/scalesetpriority"
-SYSTEM = "system"
+RAID = re.compile(r'^\s*"?strategy"?\s*:\s*"?RAID0', re.MULTILINE)
 
 
 def _check_disk(args: ResourceValidationArgs) -> Iterator[str]:
@@ -30,10 +33,10 @@ def _check_disk(args: ResourceValidationArgs) -> Iterator[str]:
             yield from _azure_disk(args)
         case "gcp:container/nodePool:NodePool":
             disks = at(args.props, "nodeConfig", "ephemeralStorageLocalSsdConfig").get("localSsdCount") or 0
-            if JOBS_TAINT in taints(args) and disks < 1:
+            if for_jobs(args) and disks < 1:
                 yield f"{args.name} puts images and emptyDir on a disk over the network"
         case _:
-            if _is_for_jobs(args) and "strategy: RAID0" not in _user_data(args):
+            if _is_for_jobs(args) and not RAID.search(_user_data(args)):
                 yield f"{args.name} leaves the machine's disks unused: its user data has no localStorage strategy RAID0"
 
 
@@ -74,10 +77,15 @@ def _check_spot(args: ResourceValidationArgs) -> Iterator[str]:
     if not _is_spot(node_config(args)):
         return
     found = list(taints(args))
-    if JOBS_TAINT not in found:
-        yield f"{args.name} is of spot machines without the taint {JOBS_TAINT}, so squids and services may run there"
+    if JOBS_TAINT not in found or not for_jobs(args):
+        yield f"{args.name} is of spot machines and no pool of startds alone, so squids and services may run there"
     if args.resource_type == AZURE_POOL and (AZURE_SPOT not in found or AZURE_SPOT not in at(args.props, "nodeLabels")):
         yield f"{args.name} does not declare the taint and the label {AZURE_SPOT}, which AKS adds by itself"
+
+
+def _check_jobs(args: ResourceValidationArgs) -> Iterator[str]:
+    if for_jobs(args) and JOBS_TAINT not in taints(args):
+        yield f"{args.name} is a pool of startds without the taint {JOBS_TAINT}, so anything may run there"
 
 
 RULES = (
@@ -91,6 +99,14 @@ RULES = (
         ),
         kinds={AZURE_POOL, GOOGLE_POOL, AMAZON_TEMPLATE},
         check=_check_disk,
+    ),
+    rule(
+        name="job-pools-for-startds-alone",
+        description="Nodes that come and go with startds hold nothing else, whose pods would keep them or be lost.",
+        severity=Severity.MEDIUM,
+        remedy=f"Give the pool the taint {JOBS_TAINT}.",
+        kinds=POOLS,
+        check=_check_jobs,
     ),
     rule(
         name="spot-only-for-job-pools",

@@ -51,7 +51,8 @@ def _check_ceiling(args: ResourceValidationArgs) -> Iterator[str]:
     ceiling = args.get_config().get(CEILING)
     if ceiling is None:
         return
-    pools = json.loads(at(args.props, "data")["pools.json"])
+    # What retires makes no new nodes, and goes while its successor comes.
+    pools = [pool for pool in json.loads(at(args.props, "data").get("pools.json", "[]")) if not pool.get("retiring")]
     unpriced = [pool["name"] for pool in pools if pool.get("pricePerHour") is None]
     if unpriced:
         yield f"{args.name} could cost anything: nobody says what a node of pool {' or '.join(unpriced)} costs"

@@ -124,6 +124,7 @@ CLOUD_CASES = {
         ],
         failing=[
             (AZURE_CLUSTER, azure_cluster(networkProfile={"outboundType": "loadBalancer"}), "leaves networkProfile."),
+            (AZURE_CLUSTER, azure_cluster(networkProfile=None), "leaves networkProfile.loadBalancerProfile."),
             (AZURE_CLUSTER, by_gateway(None), "leaves networkProfile.natGatewayProfile.idleTimeoutInMinutes"),
             (AZURE_GATEWAY, NOTHING, "leaves idleTimeoutInMinutes to the cloud"),
             (GOOGLE_NAT, {"tcpEstablishedIdleTimeoutSec": 239}, "after 239 s; allowed: at least 240"),
@@ -160,8 +161,14 @@ CLOUD_CASES = {
             (AZURE_CLUSTER, azure_cluster()),
             (GOOGLE_CLUSTER, google_cluster()),
             (AMAZON_CLUSTER, amazon_cluster()),
+            (AMAZON_CLUSTER, {"vpcConfig": {"endpointPublicAccess": False}}),
         ],
         failing=[
+            (
+                GOOGLE_CLUSTER,
+                google_cluster(masterAuthorizedNetworksConfig={"gcpPublicCidrsAccessEnabled": True}),
+                "from all of Google Cloud",
+            ),
             (AZURE_CLUSTER, azure_cluster(apiServerAccessProfile=None), "may be reached from everywhere"),
             (GOOGLE_CLUSTER, google_cluster(masterAuthorizedNetworksConfig=None), "may be reached from everywhere"),
             (AMAZON_CLUSTER, amazon_cluster("192.0.2.0/24", "0.0.0.0/0"), "may be reached from 0.0.0.0/0"),
@@ -185,7 +192,8 @@ CLOUD_CASES = {
             (AZURE_POOL, azure_pool(kubeletDiskType="Temporary", osDiskType="Managed")),
             (AZURE_POOL, azure_pool(mode="System", osDiskType="Managed")),
             (GOOGLE_POOL, google_pool()),
-            (GOOGLE_POOL, google_pool(disks=0, taints=())),
+            (GOOGLE_POOL, google_pool(disks=0, taints=(), resourceLabels={**SITE_TAGS, "atlas-sites-pool": "system"})),
+            (AMAZON_TEMPLATE, template('{"localStorage": {\n"strategy": "RAID0"}}')),
             (AMAZON_TEMPLATE, template(RAID)),
             (AMAZON_TEMPLATE, template(None, pool="system")),
             (AMAZON_TEMPLATE, template(None, pool=None)),
@@ -198,9 +206,27 @@ CLOUD_CASES = {
             (GOOGLE_POOL, google_pool(disks=None), "on a disk over the network"),
             (AMAZON_TEMPLATE, template("spec: {}"), "leaves the machine's disks unused"),
             (AMAZON_TEMPLATE, template(None), "leaves the machine's disks unused"),
+            (AMAZON_TEMPLATE, template("# strategy: RAID0"), "leaves the machine's disks unused"),
+            (GOOGLE_POOL, google_pool(disks=0, taints=()), "on a disk over the network"),
         ],
         not_applicable=[(AMAZON_POOL, amazon_pool()), (SERVICE, NOTHING)],
         unknown=[(AZURE_POOL, azure_pool(osDiskType=UNKNOWN)), (GOOGLE_POOL, google_pool(disks=UNKNOWN))],
+    ),
+    "job-pools-for-startds-alone": Case(
+        passing=[
+            (AZURE_POOL, azure_pool()),
+            (AZURE_POOL, azure_pool(mode="System", nodeTaints=None)),
+            (GOOGLE_POOL, google_pool()),
+            (GOOGLE_POOL, google_pool(taints=(), resourceLabels={**SITE_TAGS, "atlas-sites-pool": "system"})),
+            (AMAZON_POOL, amazon_pool()),
+        ],
+        failing=[
+            (AZURE_POOL, azure_pool(nodeTaints=None), "without the taint atlas-sites.io/jobs"),
+            (GOOGLE_POOL, google_pool(taints=()), "without the taint atlas-sites.io/jobs"),
+            (AMAZON_POOL, amazon_pool(taints=None), "without the taint atlas-sites.io/jobs"),
+        ],
+        not_applicable=[(GOOGLE_CLUSTER, google_cluster())],
+        unknown=[(AZURE_POOL, azure_pool(mode=UNKNOWN))],
     ),
     "spot-only-for-job-pools": Case(
         passing=[
@@ -212,10 +238,11 @@ CLOUD_CASES = {
             (AMAZON_POOL, amazon_pool(capacityType="SPOT")),
         ],
         failing=[
-            (AZURE_POOL, azure_spot(nodeTaints=[f"{SPOT}=spot:NoSchedule"]), "without the taint atlas-sites.io/jobs"),
+            (AZURE_POOL, azure_spot(nodeTaints=[f"{SPOT}=spot:NoSchedule"]), "no pool of startds alone"),
+            (AZURE_POOL, azure_spot(mode="System"), "no pool of startds alone"),
             (AZURE_POOL, azure_spot(nodeLabels=None), f"the taint and the label {SPOT}"),
-            (GOOGLE_POOL, google_pool(spot=True, taints=()), "without the taint"),
-            (AMAZON_POOL, amazon_pool(capacityType="SPOT", taints=None), "without the taint"),
+            (GOOGLE_POOL, google_pool(spot=True, taints=()), "no pool of startds alone"),
+            (AMAZON_POOL, amazon_pool(capacityType="SPOT", taints=None), "no pool of startds alone"),
             (
                 AZURE_CLUSTER,
                 azure_cluster(agentPoolProfiles=[{"name": "system", "scaleSetPriority": "Spot"}]),
@@ -262,6 +289,8 @@ CLOUD_CASES = {
             (CONFIG_MAP, pools("[]")),
             (CONFIG_MAP, pools(UNPRICED, name="squid")),
             (CONFIG_MAP, NOTHING),
+            (CONFIG_MAP, {"metadata": {"name": "node-pools"}}),
+            (CONFIG_MAP, pools('[{"name": "jobs1", "max": 99, "retiring": true}]')),
         ],
         failing=[
             (CONFIG_MAP, pools(PRICED.replace("10", "11")), "allows nodes for 4,015 a month; the ceiling is 3,650"),
