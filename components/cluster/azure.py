@@ -65,9 +65,6 @@ class AzureCluster(Cluster):
             tags=cost_tags(args.site),
             opts=own,
         )
-        # Said: where the group cannot be made, what is to be in it is left out only if the engine knows that it depends
-        # on the group. Else it is told a missing name, and the sites beside this one end with it.
-        own = pulumi.ResourceOptions(parent=self, provider=azure, depends_on=[group])
         network = node_network(name, args.site, group.name, args.network, args.outbound, own)
         identity = managedidentity.UserAssignedIdentity(
             f"{name}-identity",
@@ -153,7 +150,7 @@ def _network_grant(
         principal_id=identity.principal_id,
         # Else Azure looks for an identity that is seconds old, and does not find it.
         principal_type="ServicePrincipal",
-        opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[identity, network.subnet])),
+        opts=own,
     )
 
 

@@ -72,9 +72,7 @@ def node_network(
         resource_group_name=group,
         address_prefix=nodes,
         nat_gateway=network.SubResourceArgs(id=gateway.id) if gateway else None,
-        opts=pulumi.ResourceOptions.merge(
-            own, pulumi.ResourceOptions(depends_on=[space, *([gateway] if gateway else [])])
-        ),
+        opts=own,
     )
     return NodeNetwork(subnet=subnet, ways_out=[pulumi.Output.format("{0}/32", one.ip_address) for one in addresses])
 
@@ -128,5 +126,5 @@ def _gateway(
         public_ip_addresses=[network.SubResourceArgs(id=address.id) for address in addresses],
         idle_timeout_in_minutes=idle_minutes,
         tags=cost_tags(site),
-        opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=list(addresses))),
+        opts=own,
     )

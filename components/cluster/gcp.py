@@ -118,9 +118,7 @@ def _enabled(name: str, project: str, service: str, own: pulumi.ResourceOptions)
 def _grant(
     name: str, project: str, account: serviceaccount.Account, label: str, role: str, own: pulumi.ResourceOptions
 ) -> projects.IAMMember:
-    # Said: where the account cannot be made the engine must leave this out, and not be told that a member is missing.
-    known = pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[account]))
-    return projects.IAMMember(f"{name}-grant-{label}", project=project, role=role, member=account.member, opts=known)
+    return projects.IAMMember(f"{name}-grant-{label}", project=project, role=role, member=account.member, opts=own)
 
 
 def _cluster(

@@ -103,21 +103,3 @@ def test_a_pool_of_another_size_comes_first_and_the_old_one_goes_later(world: St
     assert {"create", "replace"}.isdisjoint(second.values())
     world.up()
     assert world.names() == (before - old) | created
-
-
-def test_a_cluster_that_cannot_be_made_stops_no_other_site(
-    world: Stack, standins: dict[str, StandIn], site: Sites, kind: str
-) -> None:
-    other = "gcp" if kind == "azure" else "azure"
-    world.of([cloud_site(other, name="well"), site("hall")]).up()
-    sound = world.names()
-    standins[PACKAGES[kind]].refused = ("tide-cluster",)
-    world.of([cloud_site(kind), cloud_site(other, name="well"), site("hall"), site("loft")])
-    status, output = world.project.pulumi("up", "--yes", "--skip-preview", "--continue-on-error")
-    assert status != 0
-    assert "the stand-in was told to refuse this" in output
-    made = world.names() - sound
-    assert {name.replace("loft", "hall") for name in made if name.startswith("loft")} == {
-        name for name in sound if name.startswith("hall")
-    }
-    assert not [name for name in made if name.startswith("tide-namespaces")]
