@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clouds.provider import Cloud, StandIn
-from tests.engine.stacks import Sites, Stack, cloud_site, planned
+from tests.engine.stacks import Stack, cloud_site, planned
 
 pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["azure", "gcp"])]
 
