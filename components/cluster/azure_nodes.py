@@ -4,9 +4,8 @@ Pure. AKS's own figures: learn.microsoft.com/azure/aks/node-resource-reservation
 """
 
 import math
-from dataclasses import dataclass
 
-from components.cluster.machines import Machine
+from components.cluster.machines import Machine, Room
 
 # An OS disk cannot be larger, however large the local disk is.
 OS_DISK_MAX_GIB = 2048
@@ -34,15 +33,6 @@ _AGENT_PODS = 20
 # Of a machine's memory, the rest being the firmware's and the kernel's; an estimate, to the safe side.
 _MEMORY_SEEN = 0.97
 _MIB_OF_MB = 1_000_000 / 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """What all pods of ours on one node may request together."""
-
-    cores: float
-    memory_mib: int
-    disk_mib: int
 
 
 def surged(nodes: int) -> int:
@@ -89,4 +79,5 @@ def room(machine: Machine, *, kubelet_disk: str, wanted_disk_gib: int | None) ->
         - reserved_memory_mib(machine.memory_mib, most_pods(machine))
         - _AGENTS_MEMORY_MIB,
         disk_mib=max(0, int(disk * 1024 * _DISK_USABLE) - _SYSTEM_DISK_MIB),
+        pods=most_pods(machine),
     )

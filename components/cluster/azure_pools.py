@@ -162,7 +162,7 @@ def node_pool(pool: AzureJobPool) -> NodePool:
         cores=room.cores,
         memory_mib=room.memory_mib,
         disk_mib=room.disk_mib,
-        pods=azure_nodes.most_pods(machine),
+        pods=room.pods,
         price_per_hour=pool.price_per_hour or machine.price(spot=pool.spot),
         spot=pool.spot,
         retiring=pool.retiring,

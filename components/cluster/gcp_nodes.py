@@ -3,9 +3,7 @@
 Pure. GKE's own figures: cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes (2026).
 """
 
-from dataclasses import dataclass
-
-from components.cluster.machines import Machine
+from components.cluster.machines import Machine, Room
 
 # Pods have addresses of their own: 256 for each node of at most 110 pods, so that this is enough for 8192 nodes.
 PODS_NETWORK = "10.128.0.0/11"
@@ -40,16 +38,6 @@ _KERNEL_SHARE, _KERNEL_MIB = 1 / 64, 350
 _FILE_SYSTEM, _EVICTION = 0.02, 0.10
 _SYSTEM_GIB = {0: 0, 1: 50, 2: 75}
 _SYSTEM_GIB_REST = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """What all pods of ours on one node may request together."""
-
-    cores: float
-    memory_mib: int
-    disk_mib: int
-    pods: int
 
 
 def local_ssds(machine: Machine, chosen: int | None) -> int:

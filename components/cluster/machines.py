@@ -43,6 +43,16 @@ class Machine:
         return self.spot_price_per_hour if spot else self.price_per_hour
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What all pods of ours on one node may request together."""
+
+    cores: float
+    memory_mib: int
+    disk_mib: int
+    pods: int
+
+
 @functools.cache
 def machines(cloud: Cloud) -> Mapping[str, Machine]:
     """The machine types of a cloud, by name."""

@@ -273,7 +273,10 @@ def test_the_example_stack_is_right() -> None:
         ({"size": "n2-standard-16"}, "localSsds is missing: n2-standard-16 has none of its own; allowed: 2, 4, 8"),
         ({"size": "n2-standard-16", "localSsds": 1}, "localSsds is 1; allowed for n2-standard-16: 2, 4, 8"),
         ({"localSsds": 2}, "localSsds is 2: c3d-standard-16-lssd has 1, no more and no fewer"),
-        ({"size": "c3d-standard-8-lssd"}, "size is c3d-standard-8-lssd, of which pods may request 7.41 at most"),
+        (
+            {"size": "c3d-standard-8-lssd"},
+            "size is c3d-standard-8-lssd, too small for one startd: its startds.requestedCores",
+        ),
     ],
 )
 def test_a_pool_that_gke_cannot_make_or_a_startd_not_use_is_one_sentence(job_pool: dict[str, Any], words: str) -> None:
