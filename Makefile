@@ -3,11 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCAL := $(BIN)/python -m local
+DEPLOY := $(BIN)/python -m deploy
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-annotate
 
-# KUBECONFIG counts only when it is written on make's command line: a variable that merely is in the shell's
-# environment must never make `make up` deploy into the cluster that somebody happened to look at last.
+# KUBECONFIG and STACK count only when they are written on make's command line: a variable that merely is in the shell's
+# environment must never make `make up` deploy into the cluster or stack that somebody happened to look at last.
 CLUSTER :=
+WHICH :=
+ifeq ($(origin STACK),command line)
+WHICH += --stack "$(STACK)"
+ifeq ($(origin SITE),command line)
+WHICH += --site "$(SITE)"
+endif
+endif
 ifeq ($(origin KUBECONFIG),command line)
 CLUSTER += --kubeconfig "$(KUBECONFIG)"
 endif
@@ -23,8 +31,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: $(VENV) ## bring up the dev site on this machine, or on KUBECONFIG=… CONTEXT=… PUSH=<registry>
-	@$(LOCAL) up $(CLUSTER)
+up: $(VENV) ## bring up the dev site here, or on KUBECONFIG=… CONTEXT=… PUSH=<registry>; STACK=… [SITE=…]: those sites
+	@$(if $(WHICH),$(DEPLOY) up $(WHICH),$(LOCAL) up $(CLUSTER))
+
+.PHONY: preview
+preview: $(VENV) ## STACK=… [SITE=…]: show what `make up` would do to each site
+	@$(DEPLOY) preview $(or $(WHICH),$(error make preview: say which stack, as in STACK=world))
+
+.PHONY: destroy
+destroy: $(VENV) ## STACK=… [SITE=…]: take sites down, each startd after its last job
+	@$(DEPLOY) destroy $(or $(WHICH),$(error make destroy: say which stack, as in STACK=world))
 
 .PHONY: demo
 demo: $(VENV) ## run a batch of Monte Carlo jobs on the site and draw the merged result
@@ -73,6 +89,7 @@ lint: $(VENV) ## format, lint, types and import contracts
 	$(BIN)/mypy .
 	$(BIN)/mypy policies/__main__.py
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 .PHONY: docs
 docs: $(VENV) ## write the reference that is made from code

@@ -60,6 +60,14 @@ class CvmfsOutputs(_Promise):
     repositories: list[str] = Field(description="Full names")
 
 
+class StartdSizeOutputs(_Promise):
+    """What one worker has for payloads."""
+
+    cores: int
+    memory_mib: int
+    disk_mib: int
+
+
 class StartdsOutputs(_Promise):
     """The site's workers."""
 
@@ -67,6 +75,7 @@ class StartdsOutputs(_Promise):
     pods: int = Field(description="Most startds at once")
     cores: int = Field(description="Most cores of all startds together")
     memory_mib: int = Field(description="Most MiB of memory of all startds together")
+    size: StartdSizeOutputs
 
 
 class MetricsOutputs(_Promise):
@@ -154,6 +163,11 @@ def describe(site: Site) -> Mapping[str, Any]:
             "pods": site.startds.limits.pods,
             "cores": site.startds.limits.cores,
             "memoryMib": site.startds.limits.memory_mib,
+            "size": {
+                "cores": own.startds.cores,
+                "memoryMib": own.startds.memory_mib,
+                "diskMib": own.startds.disk_mib,
+            },
         },
         "metrics": {"vacuum": site.vacuum.metrics, "credentials": site.credentials.metrics},
     }

@@ -191,6 +191,12 @@ TOOLS = {
             stamps={"sigs.k8s.io/kwok/pkg/consts.Version": "v{version}"},
         ),
         Tool(name="registry", pin="github.com/distribution/distribution/v3", directory="registry"),
+        Tool(
+            name="actionlint",
+            pin="github.com/rhysd/actionlint",
+            directory="actionlint",
+            packages=("github.com/rhysd/actionlint/cmd/actionlint",),
+        ),
     )
 }
 

@@ -1,6 +1,6 @@
 """A provider of things that are made only when they are let: run as a plugin, it waits for a file in `place`.
 
-While a thing is being made there is a file `<name>.making`; `<name>.let` lets it be made.
+While a thing is being made there is a file `<name>.making`; `<name>.let` lets it be made, `<name>.fail` makes it fail.
 """
 
 # ruff: noqa: N802  the names are the protocol's
@@ -47,6 +47,8 @@ class Things(provider_pb2_grpc.ResourceProviderServicer):
         name = request.urn.rsplit("::", 1)[-1]
         place = Path(request.properties["place"])
         (place / f"{name}.making").touch()
+        if (place / f"{name}.fail").exists():
+            context.abort(grpc.StatusCode.UNKNOWN, "quota of 10 vCPUs exceeded")
         while not (place / f"{name}.let").exists() and not ended.wait(POLL_SECONDS):
             pass
         return provider_pb2.CreateResponse(id=name, properties=request.properties)
