@@ -195,5 +195,11 @@ def test_a_stack_of_existing_clusters_imports_no_clouds_sdk() -> None:
     assert imported == {"pulumi_kubernetes"}
 
 
+@pytest.mark.parametrize("file", sorted(CHECKOUT.glob("Pulumi.*.yaml")), ids=lambda file: file.name)
+def test_no_stack_file_of_the_checkout_holds_one_machines_salt(file: Path) -> None:
+    # A literal `pulumi` in a checkout without the environment of `make env` writes one.
+    assert yaml.safe_load(file.read_text()).keys() == {"config"}
+
+
 def test_the_schema_of_the_outputs_is_the_one_that_is_published() -> None:
     assert (CHECKOUT / "docs" / "outputs.schema.json").read_text() == schema(), "run `make docs`"
