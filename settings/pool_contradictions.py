@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from components.cluster.machines import Cloud, Machine, Room, machines
 from components.startds import LOGS_MIB
+from settings.values import overlap
 from settings.workload import Startds
 
 _NEAR = 3
@@ -51,12 +52,10 @@ def wrong_network(network: str, *, nodes: int, kept: int, taken: Mapping[str, st
         kept: addresses that the cloud keeps of each subnet.
         taken: whose the other networks of the cluster are, and their CIDRs.
     """
-    ours = ipaddress.ip_network(network)
     for what, other in taken.items():
-        theirs = ipaddress.ip_network(other)
-        if ours.version == theirs.version and ours.overlaps(theirs):
+        if overlap(network, other):
             yield f"cluster.network is {network}, and {what} have {other}: take another, as in 10.224.0.0/16"
-    there = max(0, ours.num_addresses - kept)
+    there = max(0, ipaddress.ip_network(network).num_addresses - kept)
     if there < nodes:
         yield (
             f"cluster.network is {network}: it has {there} addresses for nodes, "

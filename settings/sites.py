@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from settings.clouds import AzureSite, GoogleSite
-from settings.contradictions import contradictions
+from settings.contradictions import Site, contradictions
 from settings.existing import ExistingSite
 from settings.parse import Location, parsed
 from settings.workload import AnySite
 
-Site = ExistingSite | AzureSite | GoogleSite
 KINDS: Mapping[str, type[Site]] = {
     "existing": ExistingSite,
     "azure": AzureSite,

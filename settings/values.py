@@ -43,10 +43,11 @@ def _is_network(text: str) -> bool:
 
 
 def _is_pool_network(text: str) -> bool:
-    return _is_network(text) and not any(_overlap(text, closed) for closed in METADATA_NETWORKS)
+    return _is_network(text) and not any(overlap(text, closed) for closed in METADATA_NETWORKS)
 
 
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Whether two networks in CIDR form have an address in common."""
     first, second = ipaddress.ip_network(one), ipaddress.ip_network(other)
     return first.version == second.version and first.overlaps(second)
 

@@ -11,13 +11,12 @@ from components import naming
 from components.cluster import azure_nodes
 from components.cluster.machines import Machine, machines
 from components.cluster.plan import JobPool, SystemPool
-from components.cluster.pools import JOBS, LABEL, NodePool, Taint
+from components.cluster.pools import JOBS, LABEL, SYSTEM, NodePool, Taint, promised
 from components.labels import cost_tags
 
 # AKS puts both on nodes of a spot pool by itself; not declared, they are a difference for ever
 # (pulumi-azure-native#959).
 SPOT = Taint(key="kubernetes.azure.com/scalesetpriority", value="spot", effect="NoSchedule")
-SYSTEM = "system"
 # Small pods on few nodes, unlike those of job pools.
 SYSTEM_PODS = 110
 # AKS refuses a change of these; the provider asks for a replacement of vmSize alone, and would try the others for ever.
@@ -154,24 +153,7 @@ def node_pool(pool: AzureJobPool) -> NodePool:
     """What may be requested of its nodes, before there is one."""
     machine = machines("azure")[pool.size]
     room = azure_nodes.room(machine, kubelet_disk=pool.kubelet_disk, wanted_disk_gib=pool.os_disk_gib)
-    return NodePool(
-        name=pool.full_name,
-        selector={LABEL: pool.full_name},
-        taints=node_taints(pool),
-        most=pool.most,
-        cores=room.cores,
-        memory_mib=room.memory_mib,
-        disk_mib=room.disk_mib,
-        pods=room.pods,
-        price_per_hour=pool.price_per_hour or machine.price(spot=pool.spot),
-        spot=pool.spot,
-        retiring=pool.retiring,
-        local_disk=(
-            f"temporary disk of {machine.temporary_gib} GiB"
-            if pool.kubelet_disk == "Temporary"
-            else f"ephemeral OS disk of {_os_disk(machine, pool)} GiB"
-        ),
-    )
+    return promised(pool, room, taints=node_taints(pool), list_price=machine.price(spot=pool.spot))
 
 
 def _os_disk(machine: Machine, pool: AzureJobPool) -> int:

@@ -9,10 +9,9 @@ from pulumi_gcp import container
 from components.cluster import gcp_nodes
 from components.cluster.machines import machines
 from components.cluster.plan import JobPool, SystemPool
-from components.cluster.pools import JOBS, LABEL, NodePool
+from components.cluster.pools import JOBS, LABEL, SYSTEM, NodePool, promised
 from components.labels import cost_tags
 
-SYSTEM = "system"
 # GKE's own words for the effects of taints.
 EFFECTS = {"NoSchedule": "NO_SCHEDULE", "PreferNoSchedule": "PREFER_NO_SCHEDULE", "NoExecute": "NO_EXECUTE"}
 # GKE changes these in place by making each node anew, jobs and all. As a replacement the engine refuses it of what is
@@ -117,21 +116,7 @@ def facts(pool: GoogleJobPool) -> NodePool:
     """What the rest of the site is told of a job pool."""
     machine = machines("gcp")[pool.size]
     room = gcp_nodes.room(machine, pool.local_ssds)
-    listed = gcp_nodes.price(machine, spot=pool.spot)
-    return NodePool(
-        name=pool.full_name,
-        selector={LABEL: pool.full_name},
-        taints=[JOBS],
-        most=pool.most,
-        cores=room.cores,
-        memory_mib=room.memory_mib,
-        disk_mib=room.disk_mib,
-        pods=room.pods,
-        price_per_hour=listed if pool.price_per_hour is None else pool.price_per_hour,
-        spot=pool.spot,
-        retiring=pool.retiring,
-        local_disk=f"{gcp_nodes.local_ssds(machine, pool.local_ssds)} local SSDs, striped",
-    )
+    return promised(pool, room, taints=[JOBS], list_price=gcp_nodes.price(machine, spot=pool.spot))
 
 
 def _management() -> container.NodePoolManagementArgs:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.cluster.machines import Room
+from components.cluster.plan import JobPool
+
 
 @dataclass(frozen=True, kw_only=True)
 class Taint:
@@ -17,6 +20,8 @@ class Taint:
 # On each node of a pool that we make: which pool and generation it is of, and that nothing but startds may go there.
 LABEL = "atlas-sites.io/pool"
 JOBS = Taint(key="atlas-sites.io/jobs", value="only", effect="NoSchedule")
+# The name of the pool of squids and services.
+SYSTEM = "system"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,6 @@ class NodePool:
         price_per_hour: of one node, in the currency of the site's budget; None if nobody says.
         spot: the cloud may take its nodes back at any time.
         retiring: it takes no more startds, and goes when the last one has ended.
-        local_disk: where on the node images and emptyDir lie, in words; None if nobody says.
     """
 
     name: str
@@ -47,7 +51,6 @@ class NodePool:
     price_per_hour: float | None = None
     spot: bool = False
     retiring: bool = False
-    local_disk: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """As services/vacuum/cluster.py reads it."""
@@ -65,3 +68,27 @@ class NodePool:
             "retiring": self.retiring,
             **price,
         }
+
+
+def promised(pool: JobPool, room: Room, *, taints: Sequence[Taint], list_price: float | None) -> NodePool:
+    """What is known of a job pool that we make, before there is a node of it.
+
+    Args:
+        pool: as the stack says it.
+        room: of one node.
+        taints: of its nodes.
+        list_price: of one node for an hour, which counts where the stack says none.
+    """
+    return NodePool(
+        name=pool.full_name,
+        selector={LABEL: pool.full_name},
+        taints=taints,
+        most=pool.most,
+        cores=room.cores,
+        memory_mib=room.memory_mib,
+        disk_mib=room.disk_mib,
+        pods=room.pods,
+        price_per_hour=list_price if pool.price_per_hour is None else pool.price_per_hour,
+        spot=pool.spot,
+        retiring=pool.retiring,
+    )

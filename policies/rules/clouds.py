@@ -27,9 +27,15 @@ POOLS = frozenset({AZURE_POOL, GOOGLE_POOL, AMAZON_POOL})
 JOBS_TAINT = "atlas-sites.io/jobs"
 SITE_TAG = "atlas-sites-site"
 POOL_TAG = "atlas-sites-pool"
-
-
 SYSTEM = "system"
+
+UNSAID = "the cloud's own choice"
+# Where tags stand that do not stand under that name.
+_TAGS: Mapping[str, tuple[str, ...]] = {
+    GOOGLE_POOL: ("nodeConfig", "resourceLabels"),
+    GOOGLE_CLUSTER: ("resourceLabels",),
+    AMAZON_PROVIDER: ("defaultTags", "tags"),
+}
 
 
 def for_jobs(args: ResourceValidationArgs) -> bool:
@@ -53,23 +59,14 @@ def taints(args: ResourceValidationArgs) -> Iterable[str]:
 
 def tags(args: ResourceValidationArgs) -> Mapping[str, Any]:
     """By which the cloud's bill tells one resource from another."""
-    match args.resource_type:
-        case "gcp:container/nodePool:NodePool":
-            return at(args.props, "nodeConfig", "resourceLabels")
-        case "gcp:container/cluster:Cluster":
-            return at(args.props, "resourceLabels")
-        case "pulumi:providers:aws":
-            return at(args.props, "defaultTags", "tags")
-    return at(args.props, "tags")
+    return at(args.props, *_TAGS.get(args.resource_type, ("tags",)))
 
 
 def sizes(args: ResourceValidationArgs) -> Iterable[str]:
     """The machine types of a pool, or of the pool that is made with a cluster."""
-    match args.resource_type:
-        case "azure-native:containerservice:ManagedCluster":
-            return [profile.get("vmSize") for profile in items(args.props, "agentPoolProfiles")]
-        case "azure-native:containerservice:AgentPool":
-            return [args.props.get("vmSize") or "the cloud's own choice"]
-        case "gcp:container/nodePool:NodePool":
-            return [at(args.props, "nodeConfig").get("machineType") or "the cloud's own choice"]
-    return items(args.props, "instanceTypes") or ["the cloud's own choice"]
+    if args.resource_type == AZURE_CLUSTER:
+        return [profile.get("vmSize") for profile in items(args.props, "agentPoolProfiles")]
+    if args.resource_type == AMAZON_POOL:
+        return items(args.props, "instanceTypes") or [UNSAID]
+    key = "vmSize" if args.resource_type == AZURE_POOL else "machineType"
+    return [node_config(args).get(key) or UNSAID]

@@ -28,16 +28,14 @@ RAID = re.compile(r'^\s*"?strategy"?\s*:\s*"?RAID0', re.MULTILINE)
 
 
 def _check_disk(args: ResourceValidationArgs) -> Iterator[str]:
-    match args.resource_type:
-        case "azure-native:containerservice:AgentPool":
-            yield from _azure_disk(args)
-        case "gcp:container/nodePool:NodePool":
-            disks = at(args.props, "nodeConfig", "ephemeralStorageLocalSsdConfig").get("localSsdCount") or 0
-            if for_jobs(args) and disks < 1:
-                yield f"{args.name} puts images and emptyDir on a disk over the network"
-        case _:
-            if _is_for_jobs(args) and not RAID.search(_user_data(args)):
-                yield f"{args.name} leaves the machine's disks unused: its user data has no localStorage strategy RAID0"
+    if args.resource_type == AZURE_POOL:
+        yield from _azure_disk(args)
+    elif args.resource_type == GOOGLE_POOL:
+        disks = at(node_config(args), "ephemeralStorageLocalSsdConfig").get("localSsdCount") or 0
+        if for_jobs(args) and disks < 1:
+            yield f"{args.name} puts images and emptyDir on a disk over the network"
+    elif _is_for_jobs(args) and not RAID.search(_user_data(args)):
+        yield f"{args.name} leaves the machine's disks unused: its user data has no localStorage strategy RAID0"
 
 
 def _azure_disk(args: ResourceValidationArgs) -> Iterator[str]:

@@ -49,7 +49,7 @@ def rule(
     """
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        if not {kind(args), args.resource_type} & set(kinds):
+        if kind(args) not in kinds and args.resource_type not in kinds:
             args.not_applicable(f"it is about {', '.join(sorted(kinds))}")
         for sentence in check(args):
             report(f"{sentence}. {remedy}", None)

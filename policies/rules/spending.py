@@ -62,10 +62,10 @@ def _check_ceiling(args: ResourceValidationArgs) -> Iterator[str]:
 
 
 def _check_tags(args: ResourceValidationArgs) -> Iterator[str]:
+    wanted = {POOL_TAG} if args.resource_type in POOLS else set()
     # On AWS the provider puts the site's tag on all that it makes.
-    wanted = {POOL_TAG} if args.resource_type == AMAZON_POOL else {SITE_TAG}
-    if args.resource_type in POOLS:
-        wanted |= {POOL_TAG}
+    if args.resource_type != AMAZON_POOL:
+        wanted.add(SITE_TAG)
     if missing := sorted(wanted - set(tags(args))):
         yield f"{args.name} has no tag {' and '.join(missing)}"
 

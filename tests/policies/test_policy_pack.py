@@ -15,12 +15,13 @@ import yaml
 from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]  # it has no types
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 from pulumi_policy import EnforcementLevel, ResourceValidationPolicy
-from rules import RULES, images, keepalive, pods, privilege
+from rules import RULES, clouds, images, keepalive, pods, privilege, spending
 from rules.rule import REASONS
 
 import settings
-from components import labels, naming
-from components.vacuum import GROUP
+from components import labels, naming, vacuum
+from components.cluster import pools
+from deploy import cost
 
 pytestmark = pytest.mark.fast
 
@@ -57,9 +58,14 @@ def test_rules_and_program_agree_on_what_is_written_in_both() -> None:
     assert naming.SYSTEM_SUFFIX == privilege.SYSTEM_SUFFIX
     assert settings.images.DEV_STACK == images.DEV_STACK
     assert int(keepalive.IDLE_SECONDS / keepalive.MARGIN) == settings.workload.KEEPALIVE_MAX_SECONDS
+    assert pools.JOBS.key == clouds.JOBS_TAINT
+    assert clouds.SYSTEM == pools.SYSTEM
+    assert labels.cost_tags("here", "jobs1") == {clouds.SITE_TAG: "here", clouds.POOL_TAG: "jobs1"}
+    assert spending.NODE_POOLS == vacuum.POOLS
+    assert spending.HOURS_PER_MONTH == cost.HOURS
     definition = yaml.safe_load((CHECKOUT / "components" / "startdset_crd.yaml").read_text())
     assert definition["spec"]["names"]["kind"] == pods.STARTD_SET
-    assert definition["spec"]["group"] == GROUP
+    assert definition["spec"]["group"] == vacuum.GROUP
 
 
 @pytest.fixture(scope="module")
