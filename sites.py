@@ -27,7 +27,7 @@ class Site(pulumi.ComponentResource):
         super().__init__("atlas-sites:index:Site", name, None, pulumi.ResourceOptions(aliases=former))
         self.settings = site
         self.cluster = clusters.make(f"{name}-cluster", site, pulumi.ResourceOptions(parent=self))
-        on_it = pulumi.ResourceOptions(parent=self, providers=[self.cluster.provider])
+        on_it = self.cluster.on_it(self)
         self.namespaces = Namespaces(
             f"{name}-namespaces",
             NamespacesArgs(

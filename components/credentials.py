@@ -14,6 +14,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
 from components import naming, service
+from components.after import after
 from components.labels import labels
 
 NAME = "credentials"
@@ -107,7 +108,7 @@ class Credentials(pulumi.ComponentResource):
         ]
         refresher = service.deployment(f"{name}-refresher", described, self, needs)
         service.metrics(f"{name}-metrics", described, own)
-        self.secret = refresher.metadata.apply(lambda _: SECRET)
+        self.secret = after(refresher, SECRET)
         self.metrics = service.metrics_address(args.site, NAME)
         self.register_outputs({"secret": self.secret, "metrics": self.metrics})
 

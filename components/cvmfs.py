@@ -18,6 +18,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
 from components import naming
+from components.after import after
 from components.labels import labels, selector
 
 # Below /var, since the root directory cannot be written on some clouds' nodes (Container-Optimized OS).
@@ -115,7 +116,7 @@ def _mounter(name: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> None:
             template=core.PodTemplateSpecArgs(
                 metadata=meta.ObjectMetaArgs(labels=labels(args.site, "cvmfs")),
                 spec=core.PodSpecArgs(
-                    service_account_name=account.metadata.name,
+                    service_account_name=after(account, "cvmfs"),
                     automount_service_account_token=False,
                     priority_class_name="system-node-critical",
                     tolerations=[core.TolerationArgs(operator="Exists")],
@@ -158,12 +159,12 @@ def _claim(name: str, host_path: str, args: CvmfsArgs, own: pulumi.ResourceOptio
         spec=core.PersistentVolumeClaimSpecArgs(
             access_modes=modes,
             storage_class_name="",
-            volume_name=volume.metadata.name,
+            volume_name=after(volume, naming.cvmfs_volume(args.site)),
             resources=core.VolumeResourceRequirementsArgs(requests=size),
         ),
         opts=own,
     )
-    return claim.metadata.apply(lambda metadata: str(metadata.name))
+    return after(claim, CLAIM)
 
 
 def _client(args: CvmfsArgs) -> core.ContainerArgs:

@@ -15,6 +15,7 @@ from pulumi_kubernetes.networking import v1 as networking
 from pulumi_kubernetes.scheduling import v1 as scheduling
 
 from components import naming
+from components.after import after
 from components.labels import NAME, labels
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -53,7 +54,7 @@ class Namespaces(pulumi.ComponentResource):
     """Where a site lives.
 
     Attributes:
-        site: the namespace of all that needs no privilege; its name, known once it is there.
+        site: the namespace of all that needs no privilege; its name, for whoever waits until it is there.
         system: the namespace of the privileged node agents.
         priority: the priority class of what startds depend on.
     """
@@ -67,8 +68,8 @@ class Namespaces(pulumi.ComponentResource):
         own = pulumi.ResourceOptions(parent=self)
         site = _namespace(f"{name}-site", naming.namespace(args.site), args.site, "baseline", own)
         system = _namespace(f"{name}-system", naming.system_namespace(args.site), args.site, "privileged", own)
-        self.site = _name(site)
-        self.system = _name(system)
+        self.site = after(site, naming.namespace(args.site))
+        self.system = after(system, naming.system_namespace(args.site))
         core.ResourceQuota(
             f"{name}-quota",
             metadata=_metadata("site", self.site, args.site),
@@ -103,7 +104,7 @@ class Namespaces(pulumi.ComponentResource):
             description=f"What the startds of site {args.site} depend on: it preempts them when a node is full",
             opts=own,
         )
-        self.priority = _name(priority)
+        self.priority = after(priority, naming.service_priority(args.site))
         for policy, spec in network_policies(args).items():
             networking.NetworkPolicy(
                 f"{name}-{policy}",
@@ -207,8 +208,3 @@ def _namespace(resource: str, name: str, site: str, level: str, own: pulumi.Reso
 
 def _metadata(name: str, namespace: pulumi.Output[str], site: str) -> meta.ObjectMetaArgs:
     return meta.ObjectMetaArgs(name=name, namespace=namespace, labels=labels(site, "namespaces"))
-
-
-def _name(resource: core.Namespace | scheduling.PriorityClass) -> pulumi.Output[str]:
-    """The object's name, known only once the object is there, so that what uses it waits for it."""
-    return resource.metadata.apply(lambda metadata: str(metadata.name))

@@ -93,6 +93,11 @@ def google_account(site: str) -> str:
     return _cut(f"atlas-{_checked(site)}", GOOGLE_ACCOUNT_MAX)
 
 
+def google_account_address(site: str, project: str) -> str:
+    """The e-mail address by which Google knows that account."""
+    return f"{google_account(site)}@{project}.iam.gserviceaccount.com"
+
+
 def squid(index: int) -> str:
     """One squid: its Deployment and its own Service."""
     return f"squid-{index}"

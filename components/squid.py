@@ -15,6 +15,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.policy import v1 as policy
 
 from components import naming, pods
+from components.after import after
 from components.labels import labels, selector
 from components.namespaces import ORIGIN_PORTS, SQUID_PORT
 
@@ -167,7 +168,7 @@ def _deployment(
                     annotations={"atlas-sites.io/configuration": checksum},
                 ),
                 spec=core.PodSpecArgs(
-                    service_account_name=account.metadata.name,
+                    service_account_name=after(account, "squid"),
                     automount_service_account_token=False,
                     enable_service_links=False,
                     priority_class_name=args.priority,

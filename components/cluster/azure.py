@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pulumi
 import pulumi_azure_native as azure_native
 from pulumi_azure_native import authorization, containerservice as aks, managedidentity, resources
 
 from components import naming
+from components.after import after
 from components.cluster import azure_kubeconfig, azure_nodes, azure_pools
 from components.cluster.azure_network import LOAD_BALANCER, AzureOutbound, NodeNetwork, load_balancer, node_network
 from components.cluster.azure_pools import AzureJobPool
@@ -19,6 +21,7 @@ __all__ = ["AzureCluster", "AzureClusterArgs", "AzureJobPool", "AzureOutbound"]
 
 # Azure's built-in role "Network Contributor", the same in each tenant.
 NETWORK_CONTRIBUTOR = "4d97b98b-1d4f-4787-a291-c67834d212e7"
+NOBODY = "00000000-0000-0000-0000-000000000000"
 # What AKS calls the windows of Kubernetes' patches and of the nodes' images.
 WINDOWS = {"versions": "aksManagedAutoUpgradeSchedule", "images": "aksManagedNodeOSUpgradeSchedule"}
 
@@ -65,25 +68,27 @@ class AzureCluster(Cluster):
             tags=cost_tags(args.site),
             opts=own,
         )
-        network = node_network(name, args.site, group.name, args.network, args.outbound, own)
+        # What is in the group is told its name, not asked of it: see `after`.
+        grouped = after(group, naming.azure(args.site))
+        network = node_network(name, args.site, args.subscription, grouped, args.network, args.outbound, own)
         identity = managedidentity.UserAssignedIdentity(
             f"{name}-identity",
             resource_name_=naming.azure(args.site),
-            resource_group_name=group.name,
+            resource_group_name=grouped,
             tags=cost_tags(args.site),
             opts=own,
         )
         grant = _network_grant(name, args, identity, network, own)
-        cluster = _managed_cluster(name, args, group, identity, network, [grant], own)
+        cluster = _managed_cluster(name, args, grouped, identity, network, [grant], own)
         for label, window in WINDOWS.items():
-            _window(f"{name}-window-{label}", args, group, cluster, window, own)
+            _window(f"{name}-window-{label}", args, grouped, cluster, window, own)
         pools = [
             azure_pools.job_pool(
                 name,
                 args.site,
                 cluster,
-                group.name,
-                network.subnet.id,
+                grouped,
+                network.subnet,
                 pool,
                 version=args.kubernetes_version,
                 drain_seconds=args.drain_seconds,
@@ -97,6 +102,20 @@ class AzureCluster(Cluster):
             name, _kubeconfig(args, self, azure, cluster), f"{args.site}-cluster", needs=[cluster, grant, *pools]
         )
         self.register_outputs({"kubeconfig": self.kubeconfig, "region": args.region})
+
+
+class _ManagedCluster(aks.ManagedCluster):
+    """A managed cluster as the SDK has it, but for one property, which is left as Azure tells it.
+
+    Identities are asked for as a list and told as a map. Of a cluster that could not be made the SDK takes the one for
+    the other, and ends the program, and so the update of all sites.
+    """
+
+    @property
+    @pulumi.getter
+    def identity(self) -> pulumi.Output[Any]:
+        """The identity of the cluster."""
+        return cast("pulumi.Output[Any]", pulumi.get(self, "identity"))
 
 
 def autoscaler(drain_seconds: int) -> aks.ManagedClusterPropertiesAutoScalerProfileArgs:
@@ -145,9 +164,10 @@ def _network_grant(
     return authorization.RoleAssignment(
         f"{name}-grant",
         role_assignment_name=naming.azure_role_assignment(args.site, args.subscription),
-        scope=network.subnet.id,
+        scope=network.subnet,
         role_definition_id=role,
-        principal_id=identity.principal_id,
+        # Azure alone knows it; where the identity could not be made the engine leaves this out, but checks it first.
+        principal_id=identity.principal_id.apply(lambda known: known or NOBODY),
         # Else Azure looks for an identity that is seconds old, and does not find it.
         principal_type="ServicePrincipal",
         opts=own,
@@ -157,7 +177,7 @@ def _network_grant(
 def _managed_cluster(
     name: str,
     args: AzureClusterArgs,
-    group: resources.ResourceGroup,
+    group: pulumi.Output[str],
     identity: managedidentity.UserAssignedIdentity,
     network: NodeNetwork,
     needs: Sequence[pulumi.Resource],
@@ -166,18 +186,16 @@ def _managed_cluster(
     options = pulumi.ResourceOptions(
         protect=True, depends_on=list(needs), ignore_changes=["agentPoolProfiles"], delete_before_replace=True
     )
-    return aks.ManagedCluster(
+    return _ManagedCluster(
         f"{name}-aks",
         resource_name_=naming.azure(args.site),
-        resource_group_name=group.name,
+        resource_group_name=group,
         node_resource_group=naming.azure_nodes(args.site),
         dns_prefix=naming.azure_dns_prefix(args.site),
         # Not Automatic, which forbids the privileged pods that mount CVMFS.
         sku=aks.ManagedClusterSKUArgs(name="Base", tier=args.tier),
         kubernetes_version=args.kubernetes_version,
-        agent_pool_profiles=[
-            azure_pools.system_pool(args.system_pool, args.site, network.subnet.id, args.drain_seconds)
-        ],
+        agent_pool_profiles=[azure_pools.system_pool(args.system_pool, args.site, network.subnet, args.drain_seconds)],
         network_profile=_network_profile(args.outbound),
         auto_scaler_profile=autoscaler(args.drain_seconds),
         auto_upgrade_profile=aks.ManagedClusterAutoUpgradeProfileArgs(
@@ -227,7 +245,7 @@ def _network_profile(outbound: AzureOutbound) -> aks.ContainerServiceNetworkProf
 def _window(
     name: str,
     args: AzureClusterArgs,
-    group: resources.ResourceGroup,
+    group: pulumi.Output[str],
     cluster: aks.ManagedCluster,
     window: str,
     own: pulumi.ResourceOptions,
@@ -236,7 +254,7 @@ def _window(
         name,
         config_name=window,
         resource_name_=naming.azure(args.site),
-        resource_group_name=group.name,
+        resource_group_name=group,
         maintenance_window=maintenance_window(args.maintenance),
         opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[cluster])),
     )

@@ -7,6 +7,7 @@ import pulumi
 from pulumi_azure_native import containerservice as aks, network
 
 from components import naming
+from components.after import after
 from components.labels import cost_tags
 
 LOAD_BALANCER = "loadBalancer"
@@ -34,22 +35,29 @@ class NodeNetwork:
     """Where nodes are.
 
     Attributes:
-        subnet: of the nodes.
+        subnet: of the nodes, by its ID.
         ways_out: the networks that they are seen from, where AKS does not know them by itself.
     """
 
-    subnet: network.Subnet
+    subnet: pulumi.Output[str]
     ways_out: Sequence[pulumi.Output[str]]
 
 
 def node_network(
-    name: str, site: str, group: pulumi.Input[str], nodes: str, outbound: AzureOutbound, own: pulumi.ResourceOptions
+    name: str,
+    site: str,
+    subscription: str,
+    group: pulumi.Input[str],
+    nodes: str,
+    outbound: AzureOutbound,
+    own: pulumi.ResourceOptions,
 ) -> NodeNetwork:
     """The network, its one subnet and, where there is one, the NAT gateway.
 
     Args:
         name: of the component.
         site: the name that it bears for good.
+        subscription: its UUID.
         group: the resource group's name.
         nodes: the network, as a CIDR.
         outbound: the way out.
@@ -68,13 +76,17 @@ def node_network(
     subnet = network.Subnet(
         f"{name}-subnet",
         subnet_name="nodes",
-        virtual_network_name=space.name,
+        virtual_network_name=after(space, naming.azure(site)),
         resource_group_name=group,
         address_prefix=nodes,
         nat_gateway=network.SubResourceArgs(id=gateway.id) if gateway else None,
         opts=own,
     )
-    return NodeNetwork(subnet=subnet, ways_out=[pulumi.Output.format("{0}/32", one.ip_address) for one in addresses])
+    of_group = f"/subscriptions/{subscription}/resourceGroups/{naming.azure(site)}/providers/Microsoft.Network"
+    identifier = f"{of_group}/virtualNetworks/{naming.azure(site)}/subnets/nodes"
+    return NodeNetwork(
+        subnet=after(subnet, identifier), ways_out=[pulumi.Output.format("{0}/32", one.ip_address) for one in addresses]
+    )
 
 
 def load_balancer(outbound: AzureOutbound) -> aks.ManagedClusterLoadBalancerProfileArgs | None:

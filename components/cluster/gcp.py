@@ -9,6 +9,7 @@ import pulumi_gcp as gcp
 from pulumi_gcp import container, projects, serviceaccount
 
 from components import naming
+from components.after import after
 from components.cluster import gcp_pools
 from components.cluster.cluster import Cluster
 from components.cluster.gcp_kubeconfig import kubeconfig
@@ -61,14 +62,15 @@ class GoogleCluster(Cluster):
         bare = pulumi.ResourceOptions(parent=self, provider=google)
         enabled = [_enabled(name, args.project, service, bare) for service in SERVICES_OF_PROJECT]
         own = pulumi.ResourceOptions(parent=self, provider=google, depends_on=enabled)
-        network = node_network(name, args.site, args.region, args.network, args.nat_idle_seconds, own)
+        network = node_network(name, args.site, args.project, args.region, args.network, args.nat_idle_seconds, own)
         account = serviceaccount.Account(
             f"{name}-account",
             account_id=naming.google_account(args.site),
             display_name=f"Nodes of the ATLAS site {args.site}",
             opts=own,
         )
-        grants = [_grant(name, args.project, account, label, role, own) for label, role in NODE_ROLES.items()]
+        address = after(account, naming.google_account_address(args.site, args.project))
+        grants = [_grant(name, args.project, address, label, role, own) for label, role in NODE_ROLES.items()]
         cluster = _cluster(
             name,
             args,
@@ -76,7 +78,13 @@ class GoogleCluster(Cluster):
             pulumi.ResourceOptions(parent=self, provider=google, protect=True, depends_on=enabled),
         )
         home = gcp_pools.Home(
-            site=args.site, zone=args.zone, cluster=cluster, account=account.email, drain_seconds=args.drain_seconds
+            site=args.site,
+            zone=args.zone,
+            cluster=after(
+                cluster, f"projects/{args.project}/locations/{args.zone}/clusters/{naming.google(args.site)}"
+            ),
+            account=address,
+            drain_seconds=args.drain_seconds,
         )
         # Nodes cannot register before their account may, nor pull images from elsewhere without the NAT.
         ready = pulumi.ResourceOptions(parent=self, provider=google, depends_on=[*grants, network.nat])
@@ -116,9 +124,10 @@ def _enabled(name: str, project: str, service: str, own: pulumi.ResourceOptions)
 
 
 def _grant(
-    name: str, project: str, account: serviceaccount.Account, label: str, role: str, own: pulumi.ResourceOptions
+    name: str, project: str, account: pulumi.Output[str], label: str, role: str, own: pulumi.ResourceOptions
 ) -> projects.IAMMember:
-    return projects.IAMMember(f"{name}-grant-{label}", project=project, role=role, member=account.member, opts=own)
+    member = pulumi.Output.concat("serviceAccount:", account)
+    return projects.IAMMember(f"{name}-grant-{label}", project=project, role=role, member=member, opts=own)
 
 
 def _cluster(
@@ -136,8 +145,8 @@ def _cluster(
         # cluster be replaced (pulumi-gcp#744).
         initial_node_count=1,
         remove_default_node_pool=True,
-        network=network.network.id,
-        subnetwork=network.subnet.id,
+        network=network.network,
+        subnetwork=network.subnet,
         networking_mode="VPC_NATIVE",
         datapath_provider="ADVANCED_DATAPATH",
         ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
@@ -175,6 +184,8 @@ def _cluster(
 
 
 def _access(site: str, cluster: container.Cluster) -> pulumi.Output[str]:
-    return pulumi.Output.all(
-        endpoint=cluster.endpoint, certificate_authority=cluster.master_auth.cluster_ca_certificate
-    ).apply(lambda known: kubeconfig(naming.google(site), known["endpoint"], known["certificate_authority"]))
+    """How it is reached; an empty text of a cluster that could not be made, and so tells nothing of itself."""
+    authority = cluster.master_auth.apply(lambda told: told.cluster_ca_certificate if told else None)
+    return pulumi.Output.all(cluster.endpoint, authority).apply(
+        lambda told: kubeconfig(naming.google(site), *told) if all(told) else ""
+    )

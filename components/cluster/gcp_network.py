@@ -6,6 +6,7 @@ import pulumi
 from pulumi_gcp import compute
 
 from components import naming
+from components.after import after
 from components.cluster import gcp_nodes
 
 PODS, SERVICES = "pods", "services"
@@ -15,21 +16,27 @@ PORTS_LEAST, PORTS_MOST = 256, 8192
 
 @dataclass(frozen=True, kw_only=True)
 class NodeNetwork:
-    """Where nodes are, and what takes their connections outside."""
+    """Where nodes are, and what takes their connections outside.
 
-    network: compute.Network
-    subnet: compute.Subnetwork
+    Attributes:
+        network, subnet: their names in full.
+        nat: the way out.
+    """
+
+    network: pulumi.Output[str]
+    subnet: pulumi.Output[str]
     nat: compute.RouterNat
 
 
 def node_network(
-    name: str, site: str, region: str, nodes: str, idle_seconds: int, own: pulumi.ResourceOptions
+    name: str, site: str, project: str, region: str, nodes: str, idle_seconds: int, own: pulumi.ResourceOptions
 ) -> NodeNetwork:
     """The network with its one subnet, and the NAT.
 
     Args:
         name: of the component.
         site: the name that it bears for good.
+        project: its ID.
         region: of all of it.
         nodes: the network of the nodes, as a CIDR.
         idle_seconds: until the NAT forgets an idle connection.
@@ -41,10 +48,11 @@ def node_network(
         auto_create_subnetworks=False,
         opts=own,
     )
+    network_name = after(network, f"projects/{project}/global/networks/{naming.google(site)}")
     subnet = compute.Subnetwork(
         f"{name}-subnet",
         name=naming.google(site),
-        network=network.id,
+        network=network_name,
         region=region,
         ip_cidr_range=nodes,
         # The registry and other services of Google's are reached past the NAT, for nothing.
@@ -55,11 +63,11 @@ def node_network(
         ],
         opts=own,
     )
-    router = compute.Router(f"{name}-router", name=naming.google(site), network=network.id, region=region, opts=own)
+    router = compute.Router(f"{name}-router", name=naming.google(site), network=network_name, region=region, opts=own)
     nat = compute.RouterNat(
         f"{name}-nat",
         name=naming.google(site),
-        router=router.name,
+        router=after(router, naming.google(site)),
         region=region,
         nat_ip_allocate_option="AUTO_ONLY",
         source_subnetwork_ip_ranges_to_nat="ALL_SUBNETWORKS_ALL_IP_RANGES",
@@ -71,4 +79,5 @@ def node_network(
         tcp_established_idle_timeout_sec=idle_seconds,
         opts=own,
     )
-    return NodeNetwork(network=network, subnet=subnet, nat=nat)
+    subnet_name = f"projects/{project}/regions/{region}/subnetworks/{naming.google(site)}"
+    return NodeNetwork(network=network_name, subnet=after(subnet, subnet_name), nat=nat)

@@ -40,14 +40,14 @@ class Home:
     Attributes:
         site: the name that it bears for good.
         zone: of all nodes.
-        cluster: the pools' own.
+        cluster: the pools' own, by its name in full.
         account: the e-mail address by which nodes are known.
         drain_seconds: that a startd may take to leave.
     """
 
     site: str
     zone: str
-    cluster: container.Cluster
+    cluster: pulumi.Output[str]
     account: pulumi.Output[str]
     drain_seconds: int
 
@@ -57,7 +57,7 @@ def system_pool(name: str, home: Home, pool: SystemPool, own: pulumi.ResourceOpt
     return container.NodePool(
         f"{name}-pool-{SYSTEM}",
         name=SYSTEM,
-        cluster=home.cluster.id,
+        cluster=home.cluster,
         location=home.zone,
         node_count=pool.nodes,
         max_pods_per_node=gcp_nodes.PODS,
@@ -80,7 +80,7 @@ def job_pool(name: str, home: Home, pool: GoogleJobPool, own: pulumi.ResourceOpt
     return container.NodePool(
         f"{name}-pool-{pool.full_name}",
         name=pool.full_name,
-        cluster=home.cluster.id,
+        cluster=home.cluster,
         location=home.zone,
         initial_node_count=least,
         autoscaling=container.NodePoolAutoscalingArgs(

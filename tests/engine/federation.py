@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local.paths import CHECKOUT
 from tests.engine.projects import RUNTIME, Project
 
 # Sites as the program makes them: a component of that type, with all that is in the site below it.
@@ -79,17 +77,7 @@ class Federation:
 
     def deploy(self, *words: str) -> tuple[int, str]:
         """Exit code and output of `python -m deploy`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy", *words],
-            cwd=self.project.directory,
-            env={**self.project.environment(), "PYTHONPATH": str(CHECKOUT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        return self.project.deploy(*words)
 
 
 def found(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:

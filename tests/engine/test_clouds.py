@@ -41,6 +41,7 @@ def test_a_new_site_is_previewed_and_passes_the_policies(world: Stack, kind: str
     assert status == 0, output
     assert "atlas-sites@" in output
     assert "mandatory" not in output
+    assert "during preview" not in output, "a policy could not decide"
     assert "warning" not in output
 
 

@@ -1,12 +1,13 @@
 """Many sites in one stack: none waits for another, and what becomes of one changes nothing of the others."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
+from local.paths import CHECKOUT
 from tests.clouds.provider import StandIn
-from tests.engine.stacks import Sites, Stack, planned
+from tests.engine.stacks import Sites, Stack, cloud_site, planned
 
 pytestmark = pytest.mark.engine
 
@@ -50,6 +51,39 @@ def test_sites_that_fail_do_not_stop_the_others(
     assert of("away", made) == {"away-cluster-kubernetes"}
     assert "site unread: /nowhere/config does not exist: name the cluster's kubeconfig file." in output
     assert f'Get "https://127.0.0.1:{nobody}/' in output
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("azure", ("group", "network", "subnet", "identity", "grant", "aks", "jobs1")),
+        ("gcp", ("service-compute", "network", "subnet", "nat", "account", "grant-nodes", "gke", "pool-jobs1")),
+    ],
+)
+def test_a_cluster_that_cannot_be_made_stops_no_other_site(
+    world: Stack, site: Sites, standins: dict[str, StandIn], kind: str, parts: Sequence[str]
+) -> None:
+    (world.project.directory / "policies").symlink_to(CHECKOUT / "policies")
+    failing = {f"without-{part}": f"without-{part}-cluster-{part}" for part in parts}
+    for standin in standins.values():
+        standin.refused = tuple(failing.values())
+    world.of([*(cloud_site(kind, name=name) for name in failing), cloud_site(kind, name="well"), site("hall")])
+    status, output = world.project.deploy("up", "--stack", "dev", "--yes")
+    assert status != 0
+    table = {line.split()[0]: line for line in output[output.index("\nSITE") :].splitlines() if line}
+    for name, resource in failing.items():
+        assert table[name].endswith(f"failed: {resource}: the stand-in was told to refuse this")
+    assert (table["well"][-5:], table["hall"][-5:]) == ("ready", "ready")
+    made = world.names()
+    assert "well-startds-set" in made
+    assert "hall-startds-set" in made
+    # What was to be in a cluster that is not there is left out, and so neither tried nor told as a failure.
+    inside = [name for name in made if name.startswith("without-") and "-cluster-" not in name]
+    assert inside == []
+    for standin in standins.values():
+        standin.refused = ()
+    assert world.project.deploy("up", "--stack", "dev", "--yes")[0] == 0
+    assert len(of("without-network", world.names())) == len(of("well", world.names()))
 
 
 def test_a_site_that_is_away_for_once_loses_nothing(world: Stack, site: Sites, nobody: int) -> None:

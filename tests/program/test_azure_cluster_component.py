@@ -15,6 +15,7 @@ from components.cluster.azure import AzureCluster, AzureClusterArgs, AzureJobPoo
 from components.cluster.machines import machines
 from components.cluster.plan import Maintenance, SystemPool
 from components.cluster.pools import JOBS, LABEL
+from components.namespaces import Namespaces, NamespacesArgs
 from settings.azure_contradictions import azure_contradictions
 from settings.workload import KEEPALIVE_MAX_SECONDS
 from tests.program import answers, tree
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.fast
 
 AKS = "azure-native:containerservice:"
 CLUSTER, POOL, WINDOW = f"{AKS}ManagedCluster", f"{AKS}AgentPool", f"{AKS}MaintenanceConfiguration"
+GRANT = "azure-native:authorization:RoleAssignment"
 SUBNET = "azure-native:network:Subnet"
 GATEWAY = "azure-native:network:NatGateway"
 ADDRESS = "azure-native:network:PublicIPAddress"
@@ -56,7 +58,11 @@ NAT = AzureOutbound(by="natGateway", idle_minutes=45, ports_per_node=1024, addre
 
 
 def declared(
-    *pools: AzureJobPool, outbound: AzureOutbound = LOAD_BALANCER, preview: bool = False, **changes: Any
+    *pools: AzureJobPool,
+    outbound: AzureOutbound = LOAD_BALANCER,
+    preview: bool = False,
+    site: bool = False,
+    **changes: Any,
 ) -> Monitor:
     args = AzureClusterArgs(
         site="tide",
@@ -74,8 +80,15 @@ def declared(
         job_pools=pools or (pool(),),
     )
     changed = dataclasses.replace(args, **changes)
+
+    def program() -> None:
+        cluster = AzureCluster("tide-cluster", changed)
+        if site:
+            given = NamespacesArgs(site="tide", quota={"pods": "10"}, collector="pool.example.org:9618")
+            Namespaces("tide-namespaces", given, cluster.on_it(cluster))
+
     return deploy(
-        lambda: AzureCluster("tide-cluster", changed),
+        program,
         preview=preview,
         invoke=answers.invoke,
     )
@@ -173,7 +186,7 @@ def test_another_time_out_changes_no_more_than_the_time_out() -> None:
 
 def test_the_cluster_waits_for_its_right_to_the_network() -> None:
     monitor = declared()
-    grant = monitor.one("azure-native:authorization:RoleAssignment")
+    grant = monitor.one(GRANT)
     assert grant.urn in monitor.one(CLUSTER).depends_on
     assert grant.inputs["principalType"] == "ServicePrincipal"
     assert grant.inputs["roleDefinitionId"].startswith(f"/subscriptions/{SUBSCRIPTION}/")
@@ -270,7 +283,17 @@ def test_the_kubeconfig_is_secret_and_asks_nobody_anything() -> None:
     provider = monitor.one("pulumi:providers:kubernetes")
     assert provider.secrets == ["kubeconfig"]
     assert provider.inputs["clusterIdentifier"] == "tide-cluster"
-    assert monitor.one(POOL).urn in provider.depends_on
+    # The engine ends the update of all sites over a provider that it left out.
+    assert provider.depends_on == []
+
+
+def test_what_is_in_the_cluster_waits_for_nodes_and_their_right_to_the_network() -> None:
+    monitor = declared(site=True)
+    objects = [each for each in monitor.all() if each.type.startswith("kubernetes:")]
+    needs = {monitor.one(POOL).urn, monitor.one(GRANT).urn, monitor.one(CLUSTER).urn}
+    assert len(objects) > 5
+    assert [each.name for each in objects if not needs <= set(each.depends_on)] == []
+    assert needs.isdisjoint(monitor.one("atlas-sites:index:Namespaces").depends_on)
 
 
 def test_a_login_keeps_the_server_and_the_tenant_and_drops_the_client_that_asks() -> None:
