@@ -95,11 +95,15 @@ lint: $(VENV) ## format, lint, types and import contracts
 docs: $(VENV) ## write the reference that is made from code
 	$(BIN)/python -c 'import outputs; print(outputs.schema(), end="")' > docs/outputs.schema.json
 
+# The image has the extra `services` alone, without what the program needs.
+EXTRA_SERVICES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["services"], sep="\n")
+
 .PHONY: lock
 lock: $(VENV) ## write the lock files anew from pyproject.toml
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra dev -o requirements/dev.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml -c requirements/dev.txt -o requirements.txt
 	$(COMPILE) --python-version 3.11 pyproject.toml --extra clouds -c requirements/dev.txt -o requirements/clouds.txt
+	$(BIN)/python -c '$(EXTRA_SERVICES)' | $(COMPILE) --python-version 3.13 - -c requirements/dev.txt -o images/services/requirements.txt
 	$(COMPILE) --python-version 3.11 --group benchmarks -c requirements/dev.txt -o requirements/benchmarks.txt
 
 .PHONY: clean

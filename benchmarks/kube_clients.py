@@ -77,10 +77,13 @@ def _kept(raw: Json) -> Kept:
 
 
 class Ours(Client):
-    """services/kube.py: httpx, json of the standard library."""
+    """services/kube.py: aiohttp, json of the standard library."""
 
     async def open(self) -> None:
         self.api = Api(from_kubeconfig(self.kubeconfig))
+
+    async def close(self) -> None:
+        await self.api.close()
 
     async def list(self) -> tuple[list[Kept], str]:
         return await self.api.list(PODS, _kept)
@@ -96,40 +99,40 @@ class Ours(Client):
         await self.api.patch(f"{PODS}/{name}", PATCH)
 
 
-class Msgspec(Client):
-    """httpx, and msgspec that decodes into what is kept and nothing else."""
+class Httpx(Client):
+    """httpx, json of the standard library."""
 
     async def open(self) -> None:
-        msgspec: Any = importlib.import_module("msgspec")
-        make = msgspec.defstruct
-        meta = make("Meta", [("name", str, ""), ("resourceVersion", str, "")])
-        listing = make(
-            "Listing", [("resourceVersion", str, ""), ("continue_", str, "")], rename={"continue_": "continue"}
-        )
-        one: Any = make("Pod", [("metadata", meta), ("status", make("Status", [("phase", str, "")]), None)])
-        pods: Any = list[one]  # a type that is known at run time only
-        self.page = msgspec.json.Decoder(make("Page", [("metadata", listing), ("items", pods)]))
-        self.event = msgspec.json.Decoder(make("Event", [("type", str), ("object", one)]))
-        self.encode = msgspec.json.encode
         access = from_kubeconfig(self.kubeconfig)
         self.http = httpx.AsyncClient(base_url=access.server, verify=access.tls, timeout=60, trust_env=False)
+
+    def encode(self, body: Json) -> bytes:
+        return json.dumps(body).encode()
+
+    def page(self, content: bytes) -> tuple[list[Kept], str, str]:
+        """What is kept of a page, how to go on, and the version of the list."""
+        page = json.loads(content)
+        meta = page["metadata"]
+        return [_kept(raw) for raw in page["items"]], meta.get("continue", ""), meta["resourceVersion"]
+
+    def event(self, line: str) -> Seen:
+        event = json.loads(line)
+        return event["type"], event["object"]["metadata"].get("name", "")
 
     async def list(self) -> tuple[list[Kept], str]:
         kept: list[Kept] = []
         onward = ""
         while True:
             params = {"limit": str(PAGE)} | ({"continue": onward} if onward else {})
-            page = self.page.decode((await self.http.get(PODS, params=params)).content)
-            kept += [(one.metadata.name, one.metadata.resourceVersion, one.status.phase) for one in page.items]
-            onward = page.metadata.continue_
+            more, onward, version = self.page((await self.http.get(PODS, params=params)).content)
+            kept += more
             if not onward:
-                return kept, page.metadata.resourceVersion
+                return kept, version
 
     async def watch(self, version: str) -> AsyncGenerator[Seen, None]:
         async with self.http.stream("GET", PODS, params={"watch": "1", "resourceVersion": version}) as response:
             async for line in response.aiter_lines():
-                event = self.event.decode(line)
-                yield event.type, event.object.metadata.name
+                yield self.event(line)
 
     async def create(self, body: Json) -> None:
         await self._send("POST", PODS, body, "application/json")
@@ -140,6 +143,36 @@ class Msgspec(Client):
     async def _send(self, verb: str, path: str, body: Json, content_type: str) -> None:
         headers = {"Content-Type": content_type}
         (await self.http.request(verb, path, content=self.encode(body), headers=headers)).raise_for_status()
+
+
+class Msgspec(Httpx):
+    """httpx, and msgspec that decodes into what is kept and nothing else."""
+
+    async def open(self) -> None:
+        await super().open()
+        msgspec: Any = importlib.import_module("msgspec")
+        make = msgspec.defstruct
+        meta = make("Meta", [("name", str, ""), ("resourceVersion", str, "")])
+        listing = make(
+            "Listing", [("resourceVersion", str, ""), ("continue_", str, "")], rename={"continue_": "continue"}
+        )
+        one: Any = make("Pod", [("metadata", meta), ("status", make("Status", [("phase", str, "")]), None)])
+        pods: Any = list[one]  # a type that is known at run time only
+        self.pages = msgspec.json.Decoder(make("Page", [("metadata", listing), ("items", pods)]))
+        self.events = msgspec.json.Decoder(make("Event", [("type", str), ("object", one)]))
+        self.encoder = msgspec.json.encode
+
+    def encode(self, body: Json) -> bytes:
+        return bytes(self.encoder(body))
+
+    def page(self, content: bytes) -> tuple[list[Kept], str, str]:
+        page = self.pages.decode(content)
+        kept = [(one.metadata.name, one.metadata.resourceVersion, one.status.phase) for one in page.items]
+        return kept, page.metadata.continue_, page.metadata.resourceVersion
+
+    def event(self, line: str) -> Seen:
+        event = self.events.decode(line)
+        return event.type, event.object.metadata.name
 
 
 class KubernetesAsyncio(Client):
@@ -200,7 +233,8 @@ class Kr8s(Client):
 
 
 CLIENTS: dict[str, Callable[[Path], Client]] = {
-    "httpx, json (ours)": Ours,
+    "aiohttp, json (ours)": Ours,
+    "httpx, json": Httpx,
     "httpx, msgspec": Msgspec,
     "kubernetes-asyncio": KubernetesAsyncio,
     "kr8s": Kr8s,

@@ -7,12 +7,13 @@ import os
 import random
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import aiohttp
 
 from services.rate import Limiter, Rate
 
@@ -22,6 +23,12 @@ Kept = TypeVar("Kept")
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
 PAGE = 500
+# A line of a watch holds one object, and etcd takes none above 1.5 MiB; aiohttp refuses lines of twice the buffer.
+LINE_BYTES = 2**21
+
+SUCCESS = range(200, 300)
+# Of a call: it could not be sent, or no whole answer came, or not in time.
+NO_ANSWER = (aiohttp.ClientError, TimeoutError)
 
 CALL_SECONDS = 15.0
 ATTEMPTS = 4
@@ -158,15 +165,6 @@ def from_kubeconfig(path: Path) -> Access:
     )
 
 
-class _Bearer(httpx.Auth):
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token()}"
-        yield request
-
-
 class Api:
     """Calls to one API server.
 
@@ -187,20 +185,32 @@ class Api:
         observe: Callable[[str, str], None] = lambda _verb, _code: None,
     ) -> None:
         self.namespace = access.namespace
-        self._silence = httpx.Timeout(call_seconds, read=silence_seconds)
+        self._access = access
+        self._url = access.server.rstrip("/")
+        self._patience = aiohttp.ClientTimeout(total=call_seconds)
+        self._silence = aiohttp.ClientTimeout(total=None, sock_connect=call_seconds, sock_read=silence_seconds)
         self._observe = observe
         self._limiter = Limiter(rate) if rate else None
-        self._client = httpx.AsyncClient(
-            base_url=access.server,
-            verify=access.tls,
-            auth=_Bearer(access.token) if access.token else None,
-            timeout=call_seconds,
-            trust_env=False,  # a proxy meant for payloads must never carry our token
-        )
+        self._client: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._client.aclose()
+        if self._client:
+            await self._client.close()
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """Made at the first call: aiohttp wants the loop to run by then."""
+        if self._client is None:
+            # Not from the environment (trust_env): a proxy meant for payloads must never carry our token.
+            self._client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._access.tls), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._client
+
+    def _headers(self, **more: str) -> dict[str, str]:
+        token = self._access.token
+        return more | ({"Authorization": f"Bearer {token()}"} if token else {})
 
     async def get(self, path: str) -> Json:
         """One object."""
@@ -256,16 +266,23 @@ class Api:
             "labelSelector": selector,
         }
         try:
-            async with self._client.stream("GET", path, params=params, timeout=self._silence) as response:
-                self._observe("WATCH", str(response.status_code))
-                if response.status_code != httpx.codes.OK:
-                    raise error_of(response.status_code, _json(await response.aread()))
-                async for line in response.aiter_lines():
+            async with self._session.get(
+                f"{self._url}{path}",
+                params=params,
+                headers=self._headers(),
+                timeout=self._silence,
+                allow_redirects=False,
+                read_bufsize=LINE_BYTES,
+            ) as response:
+                self._observe("WATCH", str(response.status))
+                if response.status != HTTPStatus.OK:
+                    raise error_of(response.status, _json(await response.read()))
+                async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         raise error_of(event["object"].get("code", 500), event["object"])
                     yield event["type"], event["object"]
-        except (httpx.TransportError, json.JSONDecodeError) as error:
+        except (*NO_ANSWER, json.JSONDecodeError) as error:
             raise UnreachableError(0, type(error).__name__, str(error) or path) from error
 
     async def _call(
@@ -284,24 +301,26 @@ class Api:
             if self._limiter and verb != "GET":
                 await self._limiter.wait()
             try:
-                response = await self._client.request(
+                async with self._session.request(
                     verb,
-                    path,
+                    f"{self._url}{path}",
                     params={key: value for key, value in (params or {}).items() if value},
-                    content=None if body is None else json.dumps(body),
-                    headers={"Content-Type": content_type},
-                )
-            except httpx.TransportError as error:
+                    data=None if body is None else json.dumps(body).encode(),
+                    headers=self._headers(**{"Content-Type": content_type}),
+                    timeout=self._patience,
+                    allow_redirects=False,
+                ) as response:
+                    answer = _json(await response.read())
+            except NO_ANSWER as error:
                 self._observe(verb, type(error).__name__)
                 failure: ApiError = UnreachableError(0, type(error).__name__, str(error) or path)
             else:
-                self._observe(verb, str(response.status_code))
-                answer = _json(response.content)
-                if response.is_success:
+                self._observe(verb, str(response.status))
+                if response.status in SUCCESS:
                     return answer
-                failure = error_of(response.status_code, answer)
+                failure = error_of(response.status, answer)
                 pause = _retry_after(response.headers.get("Retry-After")) or pause
-                if self._limiter and response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                if self._limiter and response.status == HTTPStatus.TOO_MANY_REQUESTS:
                     self._limiter.pause(pause)
             if not isinstance(failure, UnreachableError) or attempt == ATTEMPTS:
                 raise failure

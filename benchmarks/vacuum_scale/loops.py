@@ -56,7 +56,10 @@ def main(words: Sequence[str] | None = None) -> None:
 
     async def run() -> None:
         api = Api(from_kubeconfig(options.kubeconfig))
-        await (bare(api, options.wanted, options.workers) if options.loop == "bare" else poll(api, options.wanted))
+        try:
+            await (bare(api, options.wanted, options.workers) if options.loop == "bare" else poll(api, options.wanted))
+        finally:
+            await api.close()
 
     asyncio.run(run())
 

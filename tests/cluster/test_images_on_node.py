@@ -37,7 +37,7 @@ EXPECTED = {
     "squid": Expected(13, "id -un; squid --version | head -1", ("proxy", r"Squid Cache: Version [6-9]\.")),
     "services": Expected(
         1000,
-        "python3 -c 'import sys, httpx, cryptography.x509, prometheus_client, services; print(sys.version)'",
+        "python3 -c 'import sys, aiohttp, cryptography.x509, prometheus_client, services; print(sys.version)'",
         (r"3\.13\.",),
     ),
 }
