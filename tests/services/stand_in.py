@@ -167,18 +167,22 @@ class Life:
 
 @dataclass
 class Node:
-    """A kubelet with room for everything: starts pods at once and lets them live the lives they are given."""
+    """A kubelet with room for everything: starts pods at once and lets them live the lives they are given.
+
+    Attributes:
+        away: UIDs of pods whose kubelet does not answer.
+    """
 
     server: Server
     life: Callable[[int], Life]
     ends: dict[str, float] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
+    away: set[str] = field(default_factory=set)
 
     def step(self) -> None:
         """Brings all pods to what they are now."""
         for path, pod in list(self.server.objects.items()):
-            if path.startswith(f"{pods_path(NAMESPACE)}/"):
+            if path.startswith(f"{pods_path(NAMESPACE)}/") and pod["metadata"]["uid"] not in self.away:
                 self._step(path, pod)
 
     def _step(self, path: str, pod: Json) -> None:

@@ -164,6 +164,27 @@ def test_a_pod_whose_set_is_gone_is_let_go() -> None:
     assert server.every(pods_path(NAMESPACE)) == []
 
 
+@pytest.mark.parametrize("away", [60, 3600], ids=["before its startds are given up", "long after"])
+def test_a_node_that_vanishes_and_returns_costs_its_startds_and_each_is_counted_once(away: float) -> None:
+    server, node, _ = day(lambda _now: Life(code=200, seconds=None), hours=0.5)
+    path = next(path for path in server.objects if path.endswith("/startdsets/startds"))
+    controller = controller_on(server)
+    lost = {pod["metadata"]["uid"] for pod in server.every(pods_path(NAMESPACE))}
+    node.away = set(lost)
+    for pod in server.every(pods_path(NAMESPACE)):  # as Kubernetes does once the node has been silent for five minutes
+        server.delete(pods_path(NAMESPACE, pod["metadata"]["name"]), {"gracePeriodSeconds": 30})
+    back = server.now + away
+    for _ in range(200):
+        turn(server, controller)
+        node.away = lost if server.now < back else set()
+        node.step()
+        server.now += 20
+    alive = server.every(pods_path(NAMESPACE))
+    assert len(lost) == len(alive) == 12
+    assert not lost & {pod["metadata"]["uid"] for pod in alive}
+    assert server.objects[path]["status"]["outcomes"] == {"Disrupted": 12}
+
+
 def test_a_view_that_is_behind_makes_nothing() -> None:
     server = Server()
     path = startdset(server)
