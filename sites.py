@@ -7,7 +7,7 @@ import settings
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
-from components.squid import Squids, SquidsArgs
+from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
 from components.vacuum import Vacuum, VacuumArgs
 
@@ -92,10 +92,12 @@ class Site(pulumi.ComponentResource):
 def quota(site: settings.Site) -> dict[str, str]:
     """The most that all pods of the site's namespace may take: startds at their limits, squids, and some room."""
     startds, squid = site.startds, site.squid
+    squids = 2 * squid.replicas  # in an update, the old ones with the new
+    memory = startds.limits.memory_mib + squids * (squid.memory_mib + EXPORTER_MIB) + SPARE_MEMORY_MIB
     return {
-        "pods": str(startds.limits.pods + 2 * squid.replicas + SPARE_PODS),
-        "limits.cpu": str(startds.limits.cores + 2 * squid.replicas + SPARE_CORES),
-        "limits.memory": f"{startds.limits.memory_mib + 2 * squid.replicas * squid.memory_mib + SPARE_MEMORY_MIB}Mi",
+        "pods": str(startds.limits.pods + squids + SPARE_PODS),
+        "limits.cpu": str(startds.limits.cores + squids * POD_CORES + SPARE_CORES),
+        "limits.memory": f"{memory}Mi",
     }
 
 

@@ -21,6 +21,7 @@ from components.labels import NAME, labels
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 SQUID_PORT = 3128
+METRICS_PORT = 9301  # of the squids' exporter: its own default
 DNS_PORT = 53
 ORIGIN_PORTS = (80, 8000)  # CVMFS Stratum-1 and Frontier servers
 SERVICE_PRIORITY = 1_000_000  # above startds, which have none, below the cluster's own
@@ -130,7 +131,7 @@ def network_policies(args: NamespacesArgs) -> dict[str, networking.NetworkPolicy
                         networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs()),
                         _namespace_peer(naming.system_namespace(args.site)),
                     ],
-                    ports=[_tcp(SQUID_PORT)],
+                    ports=[_tcp(SQUID_PORT), _tcp(METRICS_PORT)],
                 )
             ],
             # Origins may be on site, so only the metadata servers are closed by address; squid.conf names the hosts.

@@ -3,6 +3,9 @@
 Each squid is a Deployment of one replica, made anew even when its node dies, with a Service of its own: a CVMFS client
 shards objects over the addresses and fails over between them by itself. One more Service, the VIP, spreads over all; a
 client pins its kept-alive connection to one squid behind it, so it comes last in the list and serves payloads.
+
+A configuration has a name made of its content, and a new squid has squid itself check it before it starts. The old one
+goes when the new one answers, so what squid refuses is never served by anyone.
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ from pulumi_kubernetes.policy import v1 as policy
 from components import naming, pods
 from components.after import after
 from components.labels import labels, selector
-from components.namespaces import ORIGIN_PORTS, SQUID_PORT
+from components.namespaces import METRICS_PORT, ORIGIN_PORTS, SQUID_PORT
 
 UID = 13  # the user proxy: squid dies if it drops to another user while its log is a pipe
 CONFIGURATION = "/etc/atlas-sites/squid.conf"
@@ -29,6 +32,13 @@ PROPAGATION_SECONDS = 10
 SHUTDOWN_SECONDS = 10
 DISK_MARGIN = 1.2  # swap.state, and what is being written, come on top of the cache's nominal size
 LONGEST_PREPARATION_SECONDS = 120  # to make the cache's directories on a slow disk
+# After so long without a squid that answers, an update has failed and says so.
+ROLLOUT_SECONDS = 300
+# A node that is silent for so long has lost its squid: Kubernetes waits five minutes by default.
+LOST_NODE_SECONDS = 30
+ENDING_SECONDS = 5  # for a squid that hangs: it would not use more
+EXPORTER_MIB = 64
+POD_CORES = 2  # at most: one for squid, which knows no threads, and one for its exporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +85,19 @@ class Squids(pulumi.ComponentResource):
         super().__init__("atlas-sites:index:Squids", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
         text = configuration(args)
-        core.ConfigMap(f"{name}-conf", metadata=_metadata("squid", args), data={"squid.conf": text}, opts=own)
+        # Immutable under its name, so an update that fails leaves the old pods what they are made anew with.
+        conf = f"squid-{naming.checksum(text)}"
+        mounted = core.ConfigMap(
+            f"{name}-conf", metadata=_metadata(conf, args), data={"squid.conf": text}, immutable=True, opts=own
+        )
         account = core.ServiceAccount(
             f"{name}-account", metadata=_metadata("squid", args), automount_service_account_token=False, opts=own
         )
+        each = {"proxy": SQUID_PORT, "metrics": METRICS_PORT}
         for index in range(args.replicas):
-            _deployment(f"{name}-{index}", index, account, naming.checksum(text), args, own)
-            _service(f"{name}-{index}", naming.squid(index), _member(args.site, index), args, own)
-        _service(f"{name}-vip", "squid", selector(args.site, "squid"), args, own)
+            _deployment(f"{name}-{index}", index, account, after(mounted, conf), args, own)
+            _service(f"{name}-{index}", naming.squid(index), _member(args.site, index), each, args, own)
+        _service(f"{name}-vip", "squid", selector(args.site, "squid"), {"proxy": SQUID_PORT}, args, own)
         policy.PodDisruptionBudget(
             f"{name}-budget",
             metadata=_metadata("squid", args),
@@ -112,11 +127,15 @@ acl clients src {" ".join(args.clients)}
 acl destinations dstdomain -n {" ".join(args.destinations)}
 acl origin_ports port {" ".join(str(port) for port in ORIGIN_PORTS)}
 acl reading method GET HEAD
+acl web proto HTTP
 http_access allow manager localhost
 http_access deny manager
 http_access deny !clients
 http_access deny !reading
 http_access deny !origin_ports
+http_access deny !web
+# Whatever a declared name resolves to: not squid's own loopback, not the cloud's metadata server.
+http_access deny to_localhost
 http_access deny to_linklocal
 http_access allow destinations
 http_access deny all
@@ -150,7 +169,7 @@ def _deployment(
     resource: str,
     index: int,
     account: core.ServiceAccount,
-    checksum: str,
+    conf: pulumi.Input[str],
     args: SquidsArgs,
     own: pulumi.ResourceOptions,
 ) -> None:
@@ -160,13 +179,14 @@ def _deployment(
         spec=apps.DeploymentSpecArgs(
             replicas=1,
             selector=meta.LabelSelectorArgs(match_labels=_member(args.site, index)),
-            # Two squids of one name would each be asked for half of its share.
-            strategy=apps.DeploymentStrategyArgs(type="Recreate"),
+            # The old squid answers until the new one does, so that no client fails over and no bad one takes its place.
+            strategy=apps.DeploymentStrategyArgs(
+                type="RollingUpdate",
+                rolling_update=apps.RollingUpdateDeploymentArgs(max_surge=1, max_unavailable=0),
+            ),
+            progress_deadline_seconds=ROLLOUT_SECONDS,
             template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(
-                    labels={**labels(args.site, "squid"), MEMBER: str(index)},
-                    annotations={"atlas-sites.io/configuration": checksum},
-                ),
+                metadata=meta.ObjectMetaArgs(labels={**labels(args.site, "squid"), MEMBER: str(index)}),
                 spec=core.PodSpecArgs(
                     service_account_name=after(account, "squid"),
                     automount_service_account_token=False,
@@ -174,10 +194,12 @@ def _deployment(
                     priority_class_name=args.priority,
                     security_context=pods.running_as(UID),
                     termination_grace_period_seconds=PROPAGATION_SECONDS + SHUTDOWN_SECONDS + 10,
-                    affinity=_apart(args.site),
-                    containers=[_squid(args)],
+                    topology_spread_constraints=_apart(args.site),
+                    tolerations=_tolerations(),
+                    init_containers=[_check(args)],
+                    containers=[_squid(args), _exporter(args)],
                     volumes=[
-                        core.VolumeArgs(name="conf", config_map=core.ConfigMapVolumeSourceArgs(name="squid")),
+                        core.VolumeArgs(name="conf", config_map=core.ConfigMapVolumeSourceArgs(name=conf)),
                         pods.scratch("cache", f"{int(args.cache_mib * DISK_MARGIN)}Mi"),
                         pods.scratch("state", "16Mi"),
                     ],
@@ -185,6 +207,35 @@ def _deployment(
             ),
         ),
         opts=own,
+    )
+
+
+def _check(args: SquidsArgs) -> core.ContainerArgs:
+    """Squid's own judgement of the configuration: where it finds a mistake, the pod ends here and says which."""
+    return core.ContainerArgs(
+        name="check",
+        image=args.image,
+        command=["/usr/sbin/squid", "-k", "parse", "-f", CONFIGURATION],
+        termination_message_policy="FallbackToLogsOnError",
+        security_context=pods.unprivileged(),
+        resources=pods.resources(cores="50m", most_cores="1", memory="64Mi"),
+        volume_mounts=[
+            core.VolumeMountArgs(name="conf", mount_path="/etc/atlas-sites", read_only=True),
+            core.VolumeMountArgs(name="state", mount_path=STATE),
+        ],
+    )
+
+
+def _exporter(args: SquidsArgs) -> core.ContainerArgs:
+    """Debian's prometheus-squid-exporter: squid's own counters as metrics, asked for on localhost."""
+    return core.ContainerArgs(
+        name="exporter",
+        image=args.image,
+        command=["/usr/bin/prometheus-squid-exporter"],
+        args=[f"-listen=:{METRICS_PORT}", f"-squid-port={SQUID_PORT}"],
+        ports=[core.ContainerPortArgs(name="metrics", container_port=METRICS_PORT)],
+        security_context=pods.unprivileged(),
+        resources=pods.resources(cores="10m", most_cores="1", memory=f"{EXPORTER_MIB}Mi"),
     )
 
 
@@ -204,14 +255,14 @@ def _squid(args: SquidsArgs) -> core.ContainerArgs:
         ],
         startup_probe=_manager("counters", period=2, failures=LONGEST_PREPARATION_SECONDS // 2),
         readiness_probe=_manager("counters", period=5, failures=2),
-        liveness_probe=_manager("info", period=20, failures=3),
+        liveness_probe=_manager("info", period=20, failures=3, ending=ENDING_SECONDS),
         lifecycle=core.LifecycleArgs(
             pre_stop=core.LifecycleHandlerArgs(sleep=core.SleepActionArgs(seconds=PROPAGATION_SECONDS))
         ),
     )
 
 
-def _manager(page: str, *, period: int, failures: int) -> core.ProbeArgs:
+def _manager(page: str, *, period: int, failures: int, ending: int | None = None) -> core.ProbeArgs:
     """Asks squid itself, on localhost: a hung squid still accepts connections, so a TCP probe proves nothing.
 
     No server outside is asked: an outage there would empty the Service at the worst moment.
@@ -225,27 +276,43 @@ def _manager(page: str, *, period: int, failures: int) -> core.ProbeArgs:
         period_seconds=period,
         timeout_seconds=5,
         failure_threshold=failures,
+        termination_grace_period_seconds=ending,
     )
 
 
-def _apart(site: str) -> core.AffinityArgs:
-    """Each squid on a node of its own, as far as there are nodes."""
-    return core.AffinityArgs(
-        pod_anti_affinity=core.PodAntiAffinityArgs(
-            preferred_during_scheduling_ignored_during_execution=[
-                core.WeightedPodAffinityTermArgs(
-                    weight=100,
-                    pod_affinity_term=core.PodAffinityTermArgs(
-                        topology_key="kubernetes.io/hostname",
-                        label_selector=meta.LabelSelectorArgs(match_labels=selector(site, "squid")),
-                    ),
-                )
-            ]
+def _apart(site: str) -> list[core.TopologySpreadConstraintArgs]:
+    """Each squid in a zone and on a node of its own, as far as there are any."""
+    return [
+        core.TopologySpreadConstraintArgs(
+            max_skew=1,
+            topology_key=key,
+            when_unsatisfiable="ScheduleAnyway",
+            label_selector=meta.LabelSelectorArgs(match_labels=selector(site, "squid")),
         )
-    )
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
 
 
-def _service(resource: str, service: str, picks: dict[str, str], args: SquidsArgs, own: pulumi.ResourceOptions) -> None:
+def _tolerations() -> list[core.TolerationArgs]:
+    return [
+        core.TolerationArgs(
+            key=f"node.kubernetes.io/{trouble}",
+            operator="Exists",
+            effect="NoExecute",
+            toleration_seconds=LOST_NODE_SECONDS,
+        )
+        for trouble in ("not-ready", "unreachable")
+    ]
+
+
+def _service(
+    resource: str,
+    service: str,
+    picks: dict[str, str],
+    ports: dict[str, int],
+    args: SquidsArgs,
+    own: pulumi.ResourceOptions,
+) -> None:
     core.Service(
         resource,
         metadata=meta.ObjectMetaArgs(
@@ -258,7 +325,7 @@ def _service(resource: str, service: str, picks: dict[str, str], args: SquidsArg
         spec=core.ServiceSpecArgs(
             type="ClusterIP",
             selector=picks,
-            ports=[core.ServicePortArgs(name="proxy", port=SQUID_PORT, target_port="proxy")],
+            ports=[core.ServicePortArgs(name=port, port=number, target_port=port) for port, number in ports.items()],
         ),
         opts=own,
     )

@@ -172,7 +172,7 @@ def test_nobody_asks_a_pod_of_the_site_but_for_squid() -> None:
     assert everyone == {"podSelector": {}, "policyTypes": ["Ingress"]}
     ingress = [spec["ingress"] for each in monitor.all(POLICY) if "ingress" in (spec := each.inputs["spec"])]
     ((rule,),) = ingress
-    assert rule["ports"] == [{"port": 3128, "protocol": "TCP"}]
+    assert rule["ports"] == [{"port": port, "protocol": "TCP"} for port in (3128, 9301)]
     # The site's own pods, and CVMFS on each node.
     assert rule["from"] == [
         {"podSelector": {}},

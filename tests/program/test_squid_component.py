@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings as runs, strategies as st
 
-from components import labels
-from components.squid import CACHE, MEMBER, STATE, UID, Squids, SquidsArgs, configuration
+from components import labels, naming
+from components.squid import CACHE, CONFIGURATION, MEMBER, STATE, UID, Squids, SquidsArgs, configuration
 from tests.program import tree
 from tests.program.monitor import Monitor, deploy
 
@@ -42,6 +42,12 @@ def declared(**changes: Any) -> tuple[Monitor, Squids]:
 def pod(deployment: dict[str, Any]) -> dict[str, Any]:
     template: dict[str, Any] = deployment["spec"]["template"]
     return template
+
+
+def squid_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """The container of the pod that is squid itself."""
+    (container,) = [each for each in spec["containers"] if each["name"] == "squid"]
+    return dict(container)
 
 
 def directives(args: SquidsArgs) -> list[list[str]]:
@@ -95,12 +101,60 @@ def test_two_squids_differ_in_nothing_but_their_number() -> None:
     assert str(first).replace("squid-0", "squid-1").replace(f"'{MEMBER}': '0'", f"'{MEMBER}': '1'") == str(second)
 
 
-def test_a_squid_is_made_anew_before_another_of_its_name_runs() -> None:
+def test_the_old_squid_answers_until_the_new_one_does() -> None:
     monitor, _ = declared()
     for deployment in monitor.all(DEPLOYMENT):
         assert deployment.inputs["spec"]["replicas"] == 1
-        assert deployment.inputs["spec"]["strategy"] == {"type": "Recreate"}
+        assert deployment.inputs["spec"]["strategy"] == {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+        }
         assert pod(deployment.inputs)["spec"]["priorityClassName"] == "here-service"
+
+
+def test_squid_judges_its_configuration_before_a_new_one_starts() -> None:
+    monitor, _ = declared()
+    for deployment in monitor.all(DEPLOYMENT):
+        (check,) = pod(deployment.inputs)["spec"]["initContainers"]
+        assert check["command"] == ["/usr/sbin/squid", "-k", "parse", "-f", CONFIGURATION]
+        assert check["image"] == IMAGE
+        # Its end would be waited for in vain for as long as the engine waits for anything.
+        assert deployment.inputs["spec"]["progressDeadlineSeconds"] < 600
+
+
+def test_squids_are_spread_over_zones_and_nodes_as_far_as_there_are_any() -> None:
+    monitor, _ = declared()
+    for deployment in monitor.all(DEPLOYMENT):
+        spread = pod(deployment.inputs)["spec"]["topologySpreadConstraints"]
+        assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        for each in spread:
+            assert each["whenUnsatisfiable"] == "ScheduleAnyway"
+            assert each["labelSelector"]["matchLabels"] == labels.selector("here", "squid")
+
+
+def test_a_squid_whose_node_is_lost_is_made_anew_elsewhere_after_half_a_minute() -> None:
+    monitor, _ = declared()
+    for deployment in monitor.all(DEPLOYMENT):
+        assert {each["key"]: each["tolerationSeconds"] for each in pod(deployment.inputs)["spec"]["tolerations"]} == {
+            "node.kubernetes.io/not-ready": 30,
+            "node.kubernetes.io/unreachable": 30,
+        }
+
+
+def test_each_squid_tells_its_metrics_at_an_address_of_its_own() -> None:
+    monitor, _ = declared()
+    ports = {
+        service.inputs["metadata"]["name"]: [port["port"] for port in service.inputs["spec"]["ports"]]
+        for service in monitor.all(SERVICE)
+    }
+    assert ports == {"squid-0": [3128, 9301], "squid-1": [3128, 9301], "squid": [3128]}
+    for deployment in monitor.all(DEPLOYMENT):
+        named = {
+            port["name"]: port["containerPort"]
+            for container in pod(deployment.inputs)["spec"]["containers"]
+            for port in container["ports"]
+        }
+        assert named == {"proxy": 3128, "metrics": 9301}
 
 
 def test_only_one_squid_at_a_time_is_drained() -> None:
@@ -110,16 +164,26 @@ def test_only_one_squid_at_a_time_is_drained() -> None:
 
 
 def test_a_changed_configuration_rolls_the_squids_and_an_unchanged_one_does_not() -> None:
-    def marks(**changes: Any) -> set[str]:
+    def mounted(**changes: Any) -> set[str]:
         monitor, _ = declared(**changes)
-        return {
-            pod(each.inputs)["metadata"]["annotations"]["atlas-sites.io/configuration"]
+        names = {
+            volume["configMap"]["name"]
             for each in monitor.all(DEPLOYMENT)
+            for volume in pod(each.inputs)["spec"]["volumes"]
+            if "configMap" in volume
         }
+        assert names == {monitor.one(CONFIG_MAP).inputs["metadata"]["name"]}
+        return names
 
-    assert marks() == marks()
-    assert len(marks()) == 1
-    assert not marks() & marks(destinations=["other.example.org"])
+    assert mounted() == mounted()
+    assert not mounted() & mounted(destinations=["other.example.org"])
+
+
+def test_a_configuration_that_is_there_never_changes_under_its_name() -> None:
+    monitor, _ = declared()
+    conf = monitor.one(CONFIG_MAP).inputs
+    assert conf["immutable"] is True
+    assert conf["metadata"]["name"].endswith(naming.checksum(conf["data"]["squid.conf"]))
 
 
 def test_the_pods_run_as_the_user_who_may_not_be_left() -> None:
@@ -128,8 +192,9 @@ def test_the_pods_run_as_the_user_who_may_not_be_left() -> None:
         spec = pod(deployment.inputs)["spec"]
         assert spec["securityContext"]["runAsUser"] == UID
         assert spec["automountServiceAccountToken"] is False
-        (container,) = spec["containers"]
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        for each in (*spec["initContainers"], *spec["containers"]):
+            assert each["securityContext"]["readOnlyRootFilesystem"] is True
+        container = squid_of(spec)
         written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
         assert written == {CACHE, STATE}
 
@@ -143,7 +208,7 @@ def test_the_disk_holds_the_cache_and_more() -> None:
 
 def test_a_probe_asks_squid_itself_and_no_server_outside() -> None:
     monitor, _ = declared()
-    (container,) = pod(monitor.all(DEPLOYMENT)[0].inputs)["spec"]["containers"]
+    container = squid_of(pod(monitor.all(DEPLOYMENT)[0].inputs)["spec"])
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         shell, _, script = container[probe]["exec"]["command"]
         assert shell == "/bin/bash"
@@ -154,7 +219,7 @@ def test_a_probe_asks_squid_itself_and_no_server_outside() -> None:
 def test_a_squid_that_leaves_goes_on_answering_until_the_endpoints_know() -> None:
     monitor, _ = declared()
     spec = pod(monitor.all(DEPLOYMENT)[0].inputs)["spec"]
-    (container,) = spec["containers"]
+    container = squid_of(spec)
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     (shutdown,) = [int(words[1]) for words in directives(arguments()) if words[0] == "shutdown_lifetime"]
     assert spec["terminationGracePeriodSeconds"] > waits + shutdown
@@ -171,7 +236,7 @@ def test_squid_denies_before_it_allows_and_ends_with_denying_all() -> None:
     allowed = [index for index, words in enumerate(access) if words[0] == "allow"]
     assert [access[index] for index in allowed] == [["allow", "manager", "localhost"], ["allow", "destinations"]]
     before = access[: allowed[-1]]
-    for closed in ("!clients", "!reading", "!origin_ports", "to_linklocal", "manager"):
+    for closed in ("!clients", "!reading", "!web", "!origin_ports", "to_localhost", "to_linklocal", "manager"):
         assert ["deny", closed] in before
 
 
