@@ -28,6 +28,8 @@ def make(name: str, site: settings.Site, opts: pulumi.ResourceOptions) -> Cluste
                 return _azure(name, site, opts)
             case settings.GoogleSite():
                 return _google(name, site, opts)
+            case settings.AmazonSite():
+                return _amazon(name, site, opts)
     except ModuleNotFoundError as error:
         raise pulumi.RunError(
             f"site {site.name}: the package {error.name} is not installed, which makes clusters of kind {site.kind}: "
@@ -106,6 +108,7 @@ def _azure(name: str, site: settings.AzureSite, opts: pulumi.ResourceOptions) ->
         subscription=own.subscription,
         tier=own.tier,
         admin_groups=own.admin_groups,
+        maintenance=_maintenance(own.maintenance),
         outbound=AzureOutbound(
             by=own.outbound.by,
             idle_minutes=own.outbound.idle_minutes,
@@ -130,10 +133,31 @@ def _google(name: str, site: settings.GoogleSite, opts: pulumi.ResourceOptions) 
         **_common(site),
         project=own.project,
         zone=own.zone,
+        maintenance=_maintenance(own.maintenance),
         nat_idle_seconds=own.nat_idle_seconds,
         job_pools=[GoogleJobPool(**_job_pool(pool), local_ssds=pool.local_ssds) for pool in site.job_pools],
     )
     return GoogleCluster(name, args, opts)
+
+
+def _amazon(name: str, site: settings.AmazonSite, opts: pulumi.ResourceOptions) -> Cluster:
+    from components.cluster.aws import AmazonCluster, AmazonClusterArgs, AmazonJobPool
+
+    own = site.cluster
+    args = AmazonClusterArgs(
+        **_common(site),
+        account=own.account,
+        zone=own.zone,
+        second_zone=own.second_zone,
+        admins=own.admins,
+        autoscaler_image=own.autoscaler_image,
+        job_pools=[AmazonJobPool(**_job_pool(pool), release=pool.release) for pool in site.job_pools],
+    )
+    return AmazonCluster(name, args, opts)
+
+
+def _maintenance(own: settings.clouds.Maintenance) -> Maintenance:
+    return Maintenance(day=own.day, start_hour_utc=own.start_hour_utc, hours=own.hours)
 
 
 def _common(site: settings.CloudSite) -> dict[str, Any]:
@@ -145,9 +169,6 @@ def _common(site: settings.CloudSite) -> dict[str, Any]:
         "kubernetes_version": own.kubernetes_version,
         "network": own.network,
         "authorized_networks": own.authorized_networks,
-        "maintenance": Maintenance(
-            day=own.maintenance.day, start_hour_utc=own.maintenance.start_hour_utc, hours=own.maintenance.hours
-        ),
         "system_pool": SystemPool(size=own.system_pool.size, nodes=own.system_pool.nodes),
         "drain_seconds": site.startds.drain_seconds + LEAVING_SECONDS,
     }

@@ -38,7 +38,9 @@ class PoolOutputs(_Promise):
 class ClusterOutputs(_Promise):
     """How the site's cluster is reached."""
 
-    kind: Literal["existing", "azure", "gcp"] = Field(description="Who made the cluster: existing is somebody else")
+    kind: Literal["existing", "azure", "gcp", "aws"] = Field(
+        description="Who made the cluster: existing is somebody else"
+    )
     region: str | None = Field(default=None, description="Of the cloud; null for existing")
     kubeconfig: str = Field(description="Secret: the text of a kubeconfig file with this cluster alone")
     pools: list[PoolOutputs] | None = Field(default=None, description="For startds; null where nobody knows of one")

@@ -21,6 +21,7 @@ _CHECKSUM_LENGTH = 16
 AZURE_DNS_PREFIX_MAX = 54
 GOOGLE_CLUSTER_MAX = 40
 GOOGLE_ACCOUNT_MAX = 30
+AMAZON_ROLE_MAX = 64
 _SHORT_CHECKSUM_LENGTH = 8
 
 
@@ -96,6 +97,21 @@ def google_account(site: str) -> str:
 def google_account_address(site: str, project: str) -> str:
     """The e-mail address by which Google knows that account."""
     return f"{google_account(site)}@{project}.iam.gserviceaccount.com"
+
+
+def amazon(site: str) -> str:
+    """The cluster on AWS: at most 100 characters."""
+    return f"atlas-{_checked(site)}"
+
+
+def amazon_template(site: str, pool: str) -> str:
+    """What the nodes of a pool on AWS are made from: at most 128 characters."""
+    return f"{amazon(site)}-{pool}"
+
+
+def amazon_role(site: str, part: str) -> str:
+    """The IAM role of one part of the site, which the account has once for all regions: at most 64 characters."""
+    return _cut(f"{amazon(site)}-{part}", AMAZON_ROLE_MAX)
 
 
 def squid(index: int) -> str:

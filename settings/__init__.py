@@ -6,14 +6,16 @@ what is wrong and what is allowed. All of them are told at once, before a resour
 
 import pulumi
 
-from settings.clouds import AzureSite, CloudSite, GoogleSite
+from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite
 from settings.contradictions import Site
 from settings.existing import ExistingSite
 from settings.images import Images, images_of
 from settings.sites import sites_of
 from settings.values import Closed
 
-__all__ = ["AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site", "load"]
+__all__ = [
+    "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site", "load",
+]  # fmt: skip
 
 
 class Settings(Closed):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from settings.values import Closed, Network, like
+from settings.values import Closed, ImageByDigest, Network, like
 from settings.workload import AnySite
 
 # Eight characters, so that the generation fits behind it into the twelve that AKS allows.
@@ -15,6 +15,17 @@ Version = Annotated[str, like(r"1\.[1-9][0-9](\.[0-9]+)?", "a Kubernetes version
 Size = Annotated[str, like(r"[A-Za-z0-9._-]{2,60}", "the name of a machine type of the cloud, as in Standard_D8ds_v5")]
 Uuid = Annotated[str, like(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "a UUID in small letters")]
 Project = Annotated[str, like(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "the ID of a Google Cloud project")]
+Account = Annotated[str, like(r"[0-9]{12}", "the number of an AWS account, 12 digits in quotes")]
+Principal = Annotated[
+    str,
+    like(
+        r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+",
+        "the ARN of an IAM role or user, as in arn:aws:iam::123456789012:role/deploy",
+    ),
+]
+Release = Annotated[
+    str, like(r"1\.[1-9][0-9]\.[0-9]+-[0-9]{8}", "a release of EKS's node images, as in 1.34.1-20260720")
+]
 Zone = Annotated[str, like(r"[a-z0-9-]{1,30}", "the name of a zone of the region, in quotes")]
 
 
@@ -72,7 +83,6 @@ class _Cluster(Closed):
     network: Network = "10.224.0.0/16"
     # From which the API server may be reached: the machine that runs `pulumi up` must be among them.
     authorized_networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=100)]
-    maintenance: Maintenance = Maintenance()
     system_pool: SystemPool
 
 
@@ -112,6 +122,7 @@ class AzureCluster(_Cluster):
     subscription: Uuid
     mode: Annotated[Literal["Base"], _mode("Base", "Automatic")] = "Base"
     tier: Literal["Free", "Standard", "Premium"] = "Standard"
+    maintenance: Maintenance = Maintenance()
     # Groups of Entra ID whose members administer the cluster.
     admin_groups: Annotated[tuple[Uuid, ...], Field(min_length=1)]
     outbound: AzureOutbound = AzureOutbound()
@@ -138,6 +149,35 @@ class GoogleCluster(_Cluster):
     nat_idle_seconds: Annotated[int, Field(ge=240, le=7200)] = 1200
 
 
+class AmazonPool(JobPool):
+    """A pool of EKS.
+
+    Attributes:
+        release: of the nodes' image; the newest when the pool is made by default.
+    """
+
+    release: Release | None = None
+
+
+class AmazonCluster(_Cluster):
+    """An EKS cluster, in a network of its own.
+
+    Attributes:
+        account: its number: with credentials of another one nothing is done.
+        zone: of all nodes, as traffic between zones is paid for.
+        second_zone: EKS makes no cluster in one zone; no node is there.
+        admins: roles and users who administer the cluster, the one that runs `pulumi up` among them.
+        autoscaler_image: of the cluster-autoscaler, which on EKS is no part of the cluster.
+    """
+
+    account: Account
+    mode: Annotated[Literal["Standard"], _mode("Standard", "Auto")] = "Standard"
+    zone: Zone
+    second_zone: Zone
+    admins: Annotated[tuple[Principal, ...], Field(min_length=1)]
+    autoscaler_image: ImageByDigest
+
+
 class AzureSite(AnySite):
     """A site on AKS."""
 
@@ -154,4 +194,12 @@ class GoogleSite(AnySite):
     job_pools: Annotated[tuple[GooglePool, ...], Field(min_length=1)]
 
 
-CloudSite = AzureSite | GoogleSite
+class AmazonSite(AnySite):
+    """A site on EKS."""
+
+    kind: Literal["aws"]
+    cluster: AmazonCluster
+    job_pools: Annotated[tuple[AmazonPool, ...], Field(min_length=1)]
+
+
+CloudSite = AzureSite | GoogleSite | AmazonSite

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from settings.amazon_contradictions import amazon_contradictions
 from settings.azure_contradictions import azure_contradictions
-from settings.clouds import AzureSite, CloudSite, GoogleSite, JobPool
+from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite, JobPool
 from settings.existing import ExistingSite, NodePool
 from settings.google_contradictions import google_contradictions
 from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Startds
@@ -65,6 +66,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         yield from azure_contradictions(site)
     if isinstance(site, GoogleSite):
         yield from google_contradictions(site)
+    if isinstance(site, AmazonSite):
+        yield from amazon_contradictions(site)
 
 
 def _names(site: AnySite) -> set[str]:

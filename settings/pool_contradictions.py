@@ -43,6 +43,18 @@ def too_small(path: str, size: str, room: Room, startds: Startds) -> Iterator[st
             )
 
 
+def taken_network(network: str, taken: Mapping[str, str]) -> Iterator[str]:
+    """A network of the nodes that others have.
+
+    Args:
+        network: of the nodes, as a CIDR.
+        taken: whose the other networks of the cluster are, and their CIDRs.
+    """
+    for what, other in taken.items():
+        if overlap(network, other):
+            yield f"cluster.network is {network}, and {what} have {other}: take another, as in 10.224.0.0/16"
+
+
 def wrong_network(network: str, *, nodes: int, kept: int, taken: Mapping[str, str]) -> Iterator[str]:
     """A network of the nodes that others have, or that has too few addresses.
 
@@ -52,9 +64,7 @@ def wrong_network(network: str, *, nodes: int, kept: int, taken: Mapping[str, st
         kept: addresses that the cloud keeps of each subnet.
         taken: whose the other networks of the cluster are, and their CIDRs.
     """
-    for what, other in taken.items():
-        if overlap(network, other):
-            yield f"cluster.network is {network}, and {what} have {other}: take another, as in 10.224.0.0/16"
+    yield from taken_network(network, taken)
     there = max(0, ipaddress.ip_network(network).num_addresses - kept)
     if there < nodes:
         yield (

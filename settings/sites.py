@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from settings.clouds import AzureSite, GoogleSite
+from settings.clouds import AmazonSite, AzureSite, GoogleSite
 from settings.contradictions import Site, contradictions
 from settings.existing import ExistingSite
 from settings.parse import Location, parsed
@@ -16,6 +16,7 @@ KINDS: Mapping[str, type[Site]] = {
     "existing": ExistingSite,
     "azure": AzureSite,
     "gcp": GoogleSite,
+    "aws": AmazonSite,
 }
 # What sites may share: all but who they are and what their cluster is.
 SHARED = sorted(

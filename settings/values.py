@@ -99,6 +99,9 @@ FilePath = Annotated[str, like(r"[^\x00-\x1f]{1,1024}", "the path of a file")]
 PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
 Registry = Annotated[str, like(rf"{HOST}(:[0-9]+)?(/[a-z0-9._-]+)*", "a registry and path, as in ghcr.io/example")]
 Digest = Annotated[str, like(r"sha256:[0-9a-f]{64}", "a digest, sha256: and 64 hexadecimal digits; a tag can be moved")]
+ImageByDigest = Annotated[
+    str, like(r"\S+@sha256:[0-9a-f]{64}", "a full reference with a digest, name@sha256:…; a tag can be moved")
+]
 CvmfsImage = Annotated[
     str,
     like(

@@ -34,6 +34,7 @@ class AzureClusterArgs(ClusterArgs):
         subscription: its UUID.
         tier: Free, Standard or Premium.
         admin_groups: UUIDs of the groups of Entra ID whose members administer the cluster.
+        maintenance: when nodes may be renewed.
         outbound: how nodes reach the outside.
         job_pools: for startds.
     """
@@ -41,6 +42,7 @@ class AzureClusterArgs(ClusterArgs):
     subscription: str
     tier: str
     admin_groups: Sequence[str]
+    maintenance: Maintenance
     outbound: AzureOutbound
     job_pools: Sequence[AzureJobPool]
 

@@ -37,12 +37,14 @@ class GoogleClusterArgs(ClusterArgs):
     Attributes:
         project: its ID.
         zone: in which all nodes are.
+        maintenance: when nodes may be renewed.
         nat_idle_seconds: until the NAT forgets an idle connection.
         job_pools: for startds.
     """
 
     project: str
     zone: str
+    maintenance: Maintenance
     nat_idle_seconds: int
     job_pools: Sequence[GoogleJobPool]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Cloud = Literal["azure", "gcp"]
+Cloud = Literal["azure", "gcp", "aws"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Machine:
         ssds: GKE: numbers of local SSDs that may be chosen; empty where the type fixes it.
         ssd_gib: GKE: of one local SSD; `disk_gib` is then for the fixed number, or 0.
         temporary_gib: Azure: of the formatted temporary disk, for kubelet_disk_type Temporary; 0 where it is raw NVMe.
+        address_pods: AWS: pods for which a node has addresses, by AWS's own reckoning.
     """
 
     cores: int
@@ -37,6 +38,7 @@ class Machine:
     ssds: tuple[int, ...] = ()
     ssd_gib: int = 0
     temporary_gib: int = 0
+    address_pods: int = 0
 
     def price(self, *, spot: bool) -> float | None:
         """Of one hour, in USD."""

@@ -59,7 +59,6 @@ class ClusterArgs:
         kubernetes_version: as in 1.34.
         network: of the nodes, as a CIDR.
         authorized_networks: from which the API server may be reached, as CIDRs.
-        maintenance: when nodes may be renewed.
         system_pool: for squids and services.
         drain_seconds: that a startd may take to leave; whatever removes a node waits so long where the cloud lets it.
     """
@@ -69,6 +68,5 @@ class ClusterArgs:
     kubernetes_version: str
     network: str
     authorized_networks: tuple[str, ...]
-    maintenance: Maintenance
     system_pool: SystemPool
     drain_seconds: int

@@ -1,5 +1,6 @@
 """The clouds' clusters and node pools: their types, their taints, their tags, and the machines of their nodes."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -59,7 +60,16 @@ def taints(args: ResourceValidationArgs) -> Iterable[str]:
 
 def tags(args: ResourceValidationArgs) -> Mapping[str, Any]:
     """By which the cloud's bill tells one resource from another."""
-    return at(args.props, *_TAGS.get(args.resource_type, ("tags",)))
+    place = _TAGS.get(args.resource_type, ("tags",))
+    if args.resource_type == AMAZON_PROVIDER:
+        return at(_plain(args.props, place[0]), *place[1:])
+    return at(args.props, *place)
+
+
+def _plain(props: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A block of a provider's configuration: to a provider all that is no text goes as JSON."""
+    block = props.get(name) or {}
+    return json.loads(block) if isinstance(block, str) else block
 
 
 def sizes(args: ResourceValidationArgs) -> Iterable[str]:

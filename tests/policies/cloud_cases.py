@@ -1,5 +1,6 @@
 """Resources of the clouds on which the rules about them decide."""
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -306,6 +307,7 @@ CLOUD_CASES = {
             (GOOGLE_CLUSTER, google_cluster()),
             (GOOGLE_POOL, google_pool()),
             (AMAZON_PROVIDER, {"defaultTags": {"tags": SITE_TAGS}}),
+            (AMAZON_PROVIDER, {"defaultTags": json.dumps({"tags": SITE_TAGS})}),
             (AMAZON_POOL, amazon_pool(tags={"atlas-sites-pool": "jobs1"})),
         ],
         failing=[
@@ -313,6 +315,7 @@ CLOUD_CASES = {
             (AZURE_POOL, azure_pool(tags=SITE_TAGS), "thing has no tag atlas-sites-pool"),
             (GOOGLE_POOL, google_pool(resourceLabels=None), "no tag atlas-sites-pool and atlas-sites-site"),
             (AMAZON_PROVIDER, NOTHING, "no tag atlas-sites-site"),
+            (AMAZON_PROVIDER, {"defaultTags": json.dumps({"tags": {}})}, "no tag atlas-sites-site"),
             (AMAZON_POOL, amazon_pool(tags=None), "no tag atlas-sites-pool"),
         ],
         not_applicable=[(AZURE_GATEWAY, NOTHING)],

@@ -136,7 +136,7 @@ WRONG_RANGES = [
     ("squid.destinations", [], "is an empty list; allowed: at least 1 entry"),
 ]
 WRONG_FORMS = [
-    ("kind", "minikube", "is 'minikube'; allowed: existing, azure, gcp"),
+    ("kind", "minikube", "is 'minikube'; allowed: existing, azure, gcp, aws"),
     ("cvmfs.mode", "csi", "is 'csi'; allowed: 'daemonset' or 'host'"),
     ("cvmfs.serverUrl", "ftp://x", "is 'ftp://x'; allowed: an http:// or https:// address"),
     ("pool.collector", "pool.example.org", f"is 'pool.example.org'; allowed: {PORT}"),

@@ -92,10 +92,9 @@ def test_what_is_shared_is_a_block(defaults: object, words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": ...}, "kind is missing: say one of existing, azure, gcp"),
-        ({"kind": 3}, "kind is 3; allowed: existing, azure, gcp"),
-        ({"kind": "aws"}, "kind is 'aws'; allowed: existing, azure, gcp"),
-        ({"kind": "gke"}, "kind is 'gke'; allowed: existing, azure, gcp"),
+        ({"kind": ...}, "kind is missing: say one of existing, azure, gcp, aws"),
+        ({"kind": 3}, "kind is 3; allowed: existing, azure, gcp, aws"),
+        ({"kind": "gke"}, "kind is 'gke'; allowed: existing, azure, gcp, aws"),
     ],
 )
 def test_a_kind_that_is_none_is_told(change: dict[str, object], words: str) -> None:
