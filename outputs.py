@@ -85,6 +85,7 @@ class MetricsOutputs(_Promise):
 
     vacuum: str
     credentials: str
+    nodes: str | None = Field(description="null where the stack has nobody look after nodes")
 
 
 class SiteOutputs(_Promise):
@@ -171,7 +172,11 @@ def describe(site: Site) -> Mapping[str, Any]:
                 "diskMib": own.startds.disk_mib,
             },
         },
-        "metrics": {"vacuum": site.vacuum.metrics, "credentials": site.credentials.metrics},
+        "metrics": {
+            "vacuum": site.vacuum.metrics,
+            "credentials": site.credentials.metrics,
+            "nodes": None if site.nodes is None else site.nodes.metrics,
+        },
     }
 
 

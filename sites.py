@@ -7,13 +7,14 @@ import settings
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
+from components.nodes import Nodes, NodesArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
 from components.vacuum import Vacuum, VacuumArgs
 
 # Beside startds and squids: the services, and pods that are still leaving when their successors come.
 SPARE_PODS = 20
-SPARE_CORES = 8
+SPARE_CORES = 12
 SPARE_MEMORY_MIB = 4096
 
 
@@ -80,6 +81,7 @@ class Site(pulumi.ComponentResource):
             ),
             on_it,
         )
+        self.nodes = Nodes(f"{name}-nodehealth", args, on_it) if (args := _nodes(self, images)) is not None else None
         self.startds = Startds(
             f"{name}-startds",
             _startds(self, images),
@@ -126,6 +128,23 @@ def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
         ),
         proxy_hours=own.credentials.proxy_hours,
         refresh_hours=own.credentials.refresh_hours,
+    )
+
+
+def _nodes(site: Site, images: settings.Images) -> NodesArgs | None:
+    own = site.settings
+    if own.nodes.mode == "none":
+        return None
+    return NodesArgs(
+        site=own.lasting_name,
+        namespace=site.namespaces.site,
+        system=site.namespaces.system,
+        priority=site.namespaces.priority,
+        image=images.services,
+        mode=own.nodes.mode,
+        quiet_seconds=own.nodes.quiet_seconds,
+        cvmfs_path=site.cvmfs.host_path,
+        repositories=own.cvmfs.repositories,
     )
 
 

@@ -59,6 +59,16 @@ def node_reader(site: str) -> str:
     return f"{_checked(site)}-nodes"
 
 
+def node_keeper(site: str) -> str:
+    """The ClusterRole by which the node health controller sees nodes and takes them out of use."""
+    return f"{_checked(site)}-nodehealth"
+
+
+def node_monitor(site: str) -> str:
+    """The ClusterRole by which monitors write their node's conditions, and the policy that keeps them to their own."""
+    return f"{_checked(site)}-node-monitor"
+
+
 def azure(site: str) -> str:
     """The resource group on Azure, and the cluster, network and identity in it; the shortest limit is 63 characters."""
     return f"atlas-{_checked(site)}"

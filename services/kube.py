@@ -22,6 +22,7 @@ Kept = TypeVar("Kept")
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 PAGE = 500
 # A line of a watch holds one object, and etcd takes none above 1.5 MiB; aiohttp refuses lines of twice the buffer.
 LINE_BYTES = 2**21
@@ -240,9 +241,12 @@ class Api:
         """Replaces an object; with metadata.resourceVersion only if nobody changed it since."""
         return await self._call("PUT", path, body=body)
 
-    async def patch(self, path: str, body: Json) -> Json:
-        """Merges into an object; metadata.uid and metadata.resourceVersion in the body must match."""
-        return await self._call("PATCH", path, body=body, content_type=MERGE_PATCH)
+    async def patch(self, path: str, body: Json, *, strategic: bool = False) -> Json:
+        """Merges into an object; metadata.uid and metadata.resourceVersion in the body must match.
+
+        Lists replace lists, but with `strategic` those of built-in kinds that have keys are merged by them.
+        """
+        return await self._call("PATCH", path, body=body, content_type=STRATEGIC_PATCH if strategic else MERGE_PATCH)
 
     async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> Json:
         """Deletes an object if it still is the one with that UID."""

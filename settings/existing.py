@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from settings.values import Closed, FilePath, LabelKey, LabelValue, ObjectName
-from settings.workload import AnySite
+from settings.workload import AnySite, Nodes
 
 
 class Taint(Closed):
@@ -31,10 +31,17 @@ class NodePool(Closed):
     price_per_hour: Annotated[float, Field(gt=0)] | None = None
 
 
+class ForeignNodes(Nodes):
+    """The same, where nodes are not ours: they are taken out of use only where the stack says so."""
+
+    mode: Literal["cordon", "report", "none"] = "report"
+
+
 class ExistingSite(AnySite):
     """A site on a cluster that is already there."""
 
     kind: Literal["existing"]
+    nodes: ForeignNodes = ForeignNodes()
     kubeconfig: FilePath | None = None
     context: str | None = None
     # None is unknown, an empty list no autoscaler.

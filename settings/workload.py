@@ -88,6 +88,14 @@ class Cvmfs(Closed):
     quota_mib: Annotated[int, Field(ge=256, le=1024 * 1024)] = 20 * 1024
 
 
+class Nodes(Closed):
+    """What is done about nodes that spoil work: nothing, telling it, or taking them out of use as well."""
+
+    mode: Literal["cordon", "report", "none"] = "cordon"
+    # Without a sign, after which a problem is over and its node is given back.
+    quiet_seconds: Annotated[int, Field(ge=10, le=24 * 3600)] = 1800
+
+
 class Limits(Closed):
     """How much the site's startds may use together."""
 
@@ -142,6 +150,7 @@ class AnySite(Closed):
     credentials: Credentials
     squid: Squid
     cvmfs: Cvmfs
+    nodes: Nodes = Nodes()
     startds: Startds
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
 

@@ -14,6 +14,7 @@ SYSTEM_SUFFIX = "-system"
 # The components that work on nodes, and the paths of a node that each may mount.
 NODE_AGENTS: Mapping[str, frozenset[str]] = {
     "cvmfs": frozenset({"/var/cvmfs", "/var/cvmfs-cache", "/dev/fuse"}),
+    "node-monitor": frozenset({"/dev/kmsg", "/var/cvmfs", "/cvmfs"}),
 }
 # What a claim may stand for: the repositories, where the agent mounts them or a node's own client does.
 SHARED_PATHS = frozenset({"/var/cvmfs", "/cvmfs"})
@@ -126,8 +127,8 @@ RULES = (
         check=_check_propagation,
     ),
     rule(
-        name="node-paths-only-for-cvmfs",
-        description="Nothing of a node is mounted but what CVMFS needs, by its agent, and repositories, by a claim.",
+        name="node-paths-only-for-node-agents",
+        description="Nothing of a node is mounted but what each node agent needs, and repositories, by a claim.",
         severity=Severity.CRITICAL,
         remedy="Use an emptyDir, or the claim cvmfs for software.",
         kinds=pods.KINDS | {VOLUME},

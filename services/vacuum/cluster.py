@@ -12,6 +12,9 @@ from services.vacuum.quantities import quantity
 Json = Mapping[str, Any]
 Value_co = TypeVar("Value_co", covariant=True)
 
+# The taint of nodes that services/nodehealth has taken out of use: startds there take no more jobs and go after the
+# last one.
+UNHEALTHY = "nodehealth.atlas-sites.io/unhealthy"
 # What is counted, by the names that Kubernetes gives it.
 RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
 Amounts = Mapping[str, float]
@@ -125,11 +128,18 @@ class Cluster:
 
 
 def retiring(cluster: Cluster) -> frozenset[str]:
-    """The names of nodes that are to become empty. On an old view nobody is sent away."""
+    """The names of nodes that are to become empty: of retiring pools, and unhealthy ones.
+
+    On an old view nobody is sent away.
+    """
     if cluster.nodes.stale or cluster.pools.stale:
         return frozenset()
     going = [pool for pool in cluster.pools.value or () if pool.retiring]
-    return frozenset(node.name for node in cluster.nodes.value or () if any(pool.has(node) for pool in going))
+    return frozenset(
+        node.name
+        for node in cluster.nodes.value or ()
+        if any(pool.has(node) for pool in going) or any(taint.key == UNHEALTHY for taint in node.taints)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ CASES = {
         not_applicable=[(SERVICE, {"spec": {}})],
         unknown=[(DAEMON_SET, {**agent(OUTWARD), "metadata": {"namespace": UNKNOWN}})],
     ),
-    "node-paths-only-for-cvmfs": Case(
+    "node-paths-only-for-node-agents": Case(
         passing=[
             (DAEMON_SET, agent(container(), volumes=NODE_VOLUME)),
             (STARTD_SET, workload(container(), volumes=CLAIM_VOLUME)),
