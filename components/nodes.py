@@ -254,7 +254,7 @@ def _own_node_only(name: str, args: NodesArgs, own: pulumi.ResourceOptions) -> N
             validations=[
                 admission.ValidationArgs(
                     expression=(
-                        f"'{NODE_CLAIM}' in request.userInfo.extra && "
+                        f"has(request.userInfo.extra) && '{NODE_CLAIM}' in request.userInfo.extra && "
                         f"request.userInfo.extra['{NODE_CLAIM}'].exists(name, name == object.metadata.name)"
                     ),
                     message="a node monitor may change the status of its own node only",
