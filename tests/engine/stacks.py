@@ -12,13 +12,14 @@ from tests.engine.projects import RUNTIME, Project
 
 # Of no cluster, nor cloud: the stack and our components.
 OURS = ("pulumi:pulumi:", "atlas-sites:")
-PROGRAM = f"""\
+RUN = """\
 import runpy
 import sys
 
-sys.path.insert(0, {str(CHECKOUT)!r})
-runpy.run_path({str(CHECKOUT / "__main__.py")!r}, run_name="__main__")
+sys.path.insert(0, {place!r})
+runpy.run_path({place!r} + "/__main__.py", run_name="__main__")
 """
+PROGRAM, PACK = RUN.format(place=str(CHECKOUT)), RUN.format(place=str(CHECKOUT / "policies"))
 DIGEST = f"sha256:{'0' * 64}"
 IMAGES = {
     "registry": "registry.example.org/atlas",
@@ -84,6 +85,14 @@ class Stack:
     def preview(self, *words: str) -> tuple[int, str]:
         """Exit code and output of a preview with the policies."""
         return self.project.pulumi("preview", "--policy-pack", str(CHECKOUT / "policies"), *words)
+
+    def deploy(self, *words: str) -> tuple[int, str]:
+        """Exit code and output of `python -m deploy`, which looks for the policies in the project."""
+        pack = self.project.directory / "policies"
+        pack.mkdir(exist_ok=True)
+        (pack / "PulumiPolicy.yaml").write_text(yaml.safe_dump({"runtime": RUNTIME}))
+        (pack / "__main__.py").write_text(PACK)
+        return self.project.deploy(*words)
 
     def up(self) -> None:
         """Makes what the stack says."""
