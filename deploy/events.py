@@ -287,6 +287,11 @@ def _pools(state: Mapping[str, Any] | None) -> Pools | None:
     return {
         name: None
         if pools is None
-        else [Pool(most=int(pool["max"]), price_per_hour=pool.get("pricePerHour")) for pool in pools]
+        # What retires makes no new nodes, and goes while its successor comes: the policy on costs leaves it out too.
+        else [
+            Pool(most=int(pool["max"]), price_per_hour=pool.get("pricePerHour"))
+            for pool in pools
+            if not pool.get("retiring")
+        ]
         for name, pools in found.items()
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from components.cluster import aws_nodes
 from components.cluster.machines import machines
 from settings.clouds import AmazonCluster, AmazonPool, AmazonSite
-from settings.pool_contradictions import nearest, taken_network, too_small, unknown_size
+from settings.pool_contradictions import nearest, taken_network, too_small, unknown_size, unpriced
 
 
 def amazon_contradictions(site: AmazonSite) -> Iterator[str]:
@@ -24,6 +24,7 @@ def amazon_contradictions(site: AmazonSite) -> Iterator[str]:
         yield from wrong
         if not wrong and not pool.retiring:
             yield from too_small(path, pool.size, aws_nodes.room(machines("aws")[pool.size]), site.startds)
+            yield from unpriced(path, pool, machines("aws")[pool.size].price(spot=pool.spot), site.startds)
     yield from _network_contradictions(site)
 
 

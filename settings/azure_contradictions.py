@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from components.cluster import azure_nodes
 from components.cluster.machines import machines
 from settings.clouds import AzureOutbound, AzurePool, AzureSite
-from settings.pool_contradictions import nearest, too_small, unknown_size, wrong_network
+from settings.pool_contradictions import nearest, too_small, unknown_size, unpriced, wrong_network
 
 # Azure keeps five addresses of each subnet.
 _KEPT_ADDRESSES = 5
@@ -23,6 +23,8 @@ def azure_contradictions(site: AzureSite) -> Iterator[str]:
                 machines("azure")[pool.size], kubelet_disk=pool.kubelet_disk, wanted_disk_gib=pool.os_disk_gib
             )
             yield from too_small(path, pool.size, room, site.startds)
+            list_price = machines("azure")[pool.size].price(spot=pool.spot)
+            yield from unpriced(path, pool, list_price, site.startds)
     nodes = azure_nodes.surged(site.cluster.system_pool.nodes) + sum(
         azure_nodes.surged(pool.max) for pool in site.job_pools
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from components.cluster import gcp_nodes
 from components.cluster.machines import machines
 from settings.clouds import GoogleCluster, GooglePool, GoogleSite
-from settings.pool_contradictions import nearest, too_small, unknown_size, wrong_network
+from settings.pool_contradictions import nearest, too_small, unknown_size, unpriced, wrong_network
 
 # Google keeps four addresses of each subnet.
 _KEPT_ADDRESSES = 4
@@ -24,6 +24,8 @@ def google_contradictions(site: GoogleSite) -> Iterator[str]:
         if not wrong and not pool.retiring:
             room = gcp_nodes.room(machines("gcp")[pool.size], pool.local_ssds)
             yield from too_small(path, pool.size, room, site.startds)
+            list_price = gcp_nodes.price(machines("gcp")[pool.size], spot=pool.spot)
+            yield from unpriced(path, pool, list_price, site.startds)
     # An upgrade makes a pool's nodes anew beside the old ones.
     nodes = cluster.system_pool.nodes + 1 + 2 * sum(pool.max for pool in site.job_pools)
     if ipaddress.ip_network(cluster.network).version == 4:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from components.cluster.machines import Cloud, Machine, Room, machines
 from components.startds import LOGS_MIB
+from settings.clouds import JobPool
 from settings.values import overlap
 from settings.workload import Startds
 
@@ -53,6 +54,16 @@ def taken_network(network: str, taken: Mapping[str, str]) -> Iterator[str]:
     for what, other in taken.items():
         if overlap(network, other):
             yield f"cluster.network is {network}, and {what} have {other}: take another, as in 10.224.0.0/16"
+
+
+def unpriced(path: str, pool: JobPool, list_price: float | None, startds: Startds) -> Iterator[str]:
+    """A pool of which nobody knows what a node costs, where startds may cost so much: the limit would limit nothing."""
+    if startds.limits.cost_per_hour is not None and pool.price_per_hour is None and list_price is None:
+        yield (
+            f"{path}.pricePerHour is missing: startds.limits.costPerHour needs to know what a startd costs, and the "
+            f"table of machine types has no price of {pool.size}{' as spot' if pool.spot else ''}: give it, or leave "
+            "the limit out"
+        )
 
 
 def wrong_network(network: str, *, nodes: int, kept: int, taken: Mapping[str, str]) -> Iterator[str]:

@@ -96,8 +96,9 @@ def job_pool(
         # Its name is literal, which tells the engine of no dependence.
         depends_on=[cluster],
         protect=not pool.retiring,
-        # The autoscaler's. It must be given all the same (pulumi-azure-native#2943).
-        ignore_changes=["count"],
+        # The autoscaler's; it must be given all the same (pulumi-azure-native#2943). And a pool that retires is not
+        # protected, and so stays as it is: a replacement would end its payloads.
+        ignore_changes=["count", *(IMMUTABLE if pool.retiring else ())],
         replace_on_changes=IMMUTABLE,
         # A name is taken until its pool is gone.
         delete_before_replace=True,

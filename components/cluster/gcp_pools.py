@@ -105,8 +105,9 @@ def job_pool(name: str, home: Home, pool: GoogleJobPool, own: pulumi.ResourceOpt
             provider=own.provider,
             depends_on=own.depends_on,
             protect=not pool.retiring,
-            # A changed minimum would replace the pool.
-            ignore_changes=["initialNodeCount"],
+            # A changed minimum would replace the pool. A pool that retires is not protected, and so stays as it is: a
+            # replacement would end its payloads.
+            ignore_changes=["initialNodeCount", *(NODES_ANEW if pool.retiring else ())],
             replace_on_changes=NODES_ANEW,
         ),
     )

@@ -55,6 +55,8 @@ def test_what_pools_may_hold_is_known_from_the_outputs_before_and_after() -> Non
     assert first.pools_after == {"cellar": ten, "hall": ten, "hall-b": ten}
     assert change.pools_before == {"cellar": ten, "hall": ten, "hall-b": ten}
     assert change.pools_after == {"cellar": ten, "hall": twenty}
+    retired = read(text("preview").replace('"retiring": false', '"retiring": true').splitlines())
+    assert retired.pools_after == {"cellar": [], "hall": []}, "a pool that retires makes no new nodes"
     assert failed.pools_after is None, "the program did not come to its outputs"
 
 

@@ -98,6 +98,10 @@ def test_a_pool_of_another_size_comes_first_and_the_old_one_goes_later(world: St
     assert {"delete", "replace"}.isdisjoint(first.values())
     world.up()
 
+    # No more protected, it is not replaced either: that would end its payloads.
+    anew = planned(world.of([cloud_site(kind, {"retiring": True, **LARGER[kind]}, new)]).project)
+    assert {"delete", "replace", "create"}.isdisjoint(anew.values())
+
     world.of([cloud_site(kind, new)])
     second = planned(world.project)
     assert {name for name, what in second.items() if what == "delete"} == old

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pulumi_policy import ResourceValidationArgs, Secret
 from pulumi_policy.secret import secrets_preserving_proxy
+from rules.secrets import CREDENTIALS
 
+from tests.clouds import schema
 from tests.policies.ask import BY_NAME, UNKNOWN, Answer, about, ask, options
 from tests.policies.case import Case
 from tests.policies.cloud_cases import AMAZON_CLUSTER, AZURE_CLUSTER, CLOUD_CASES, GOOGLE_CLUSTER
@@ -31,6 +33,9 @@ PROVIDER = "pulumi:providers:kubernetes"
 DIGEST = f"registry.example.org/atlas/squid@sha256:{'0' * 64}"
 BOUNDED = {"cpu": "1", "memory": "1Gi"}
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nnot one\n-----END RSA PRIVATE KEY-----"
+AZURE_SECRET = f"aB3{'8'}Q~{'x' * 34}"
+GOOGLE_TOKEN = f"ya29.{'x' * 40}"
+AMAZON_KEY = f"AKIA{'A2' * 8}"
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJwb29sIn0.c2lnbmF0dXJlLW9mLW5vdGhpbmc"
 
 
@@ -268,6 +273,8 @@ CASES = {
             ),
             (CONFIG_MAP, {"data": {"ca.pem": "-----BEGIN CERTIFICATE-----\n", "squid.conf": "http_port 3128"}}),
             (CONFIG_MAP, {}),
+            # What looks a little like a cloud's key: a digest, a name, a word.
+            (CONFIG_MAP, {"data": {"a": "0" * 64, "b": "AKIA", "c": "ya29.", "d": "Q~"}}),
         ],
         failing=[
             (CONFIG_MAP, {"data": {"hostkey": KEY}}, "holds a private key in clear: key hostkey"),
@@ -275,8 +282,20 @@ CASES = {
             (DEPLOYMENT, workload(container(env=[{"name": "T", "value": TOKEN}])), "variable T of container squid"),
             (STARTD_SET, workload(container(args=["--token", TOKEN])), "args of container squid"),
             (POD, pod(container(command=["sh", "-c", f"echo {TOKEN}"])), "command of container squid"),
+            (CONFIG_MAP, {"data": {"a": AZURE_SECRET}}, "holds a client secret of Azure in clear: key a"),
+            (CONFIG_MAP, {"data": {"g": GOOGLE_TOKEN}}, "holds an access token of Google in clear: key g"),
+            (
+                DEPLOYMENT,
+                workload(container(env=[{"name": "K", "value": AMAZON_KEY}])),
+                "an access key of AWS in clear",
+            ),
         ],
-        not_applicable=[(SECRET, {"data": {"hostkey": KEY}}), (PROVIDER, {"kubeconfig": KEY}), (SERVICE, {"spec": {}})],
+        not_applicable=[
+            (SECRET, {"data": {"hostkey": KEY}}),
+            (PROVIDER, {"kubeconfig": KEY}),
+            ("pulumi:providers:azure-native", {"clientSecret": AZURE_SECRET}),
+            (SERVICE, {"spec": {}}),
+        ],
         unknown=[(CONFIG_MAP, {"data": {"hostkey": UNKNOWN}})],
     ),
     "keepalive-below-idle-timeout": Case(
@@ -389,6 +408,18 @@ def test_a_kubeconfig_in_clear_is_made_secret() -> None:
     assert changed["clusterIdentifier"] == "here"
     assert isinstance(changed["kubeconfig"], Secret)
     assert changed["kubeconfig"].value == "text"
+
+
+@pytest.mark.parametrize(
+    ("cloud", "key"), [(cloud, key) for cloud, keys in CREDENTIALS.items() for key in keys if cloud != PROVIDER]
+)
+def test_the_credentials_of_a_cloud_in_clear_are_made_secret(cloud: str, key: str) -> None:
+    assert key in schema.configuration(cloud.rsplit(":", 1)[1]).inputs, "the SDK knows it by that name"
+    changed = remediated(cloud, {key: "text", "region": "somewhere"})
+    assert isinstance(changed[key], Secret)
+    assert changed["region"] == "somewhere"
+    assert remediated(cloud, {key: Secret("text")}) == {}
+    assert remediated(cloud, {key: Secret(UNKNOWN)}) == {}
 
 
 def test_the_data_of_a_secret_in_clear_is_made_secret() -> None:

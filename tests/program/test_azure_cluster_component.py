@@ -239,6 +239,12 @@ def test_the_autoscaler_has_the_say_over_the_number_of_nodes() -> None:
     assert resource.ignore_changes == ["count"]
 
 
+def test_a_pool_that_retires_stays_as_it_is_where_a_change_would_make_it_anew() -> None:
+    retiring = only_pool(retiring=True)
+    assert not retiring.protect
+    assert set(retiring.ignore_changes) == {"count", *azure_pools.IMMUTABLE}
+
+
 def test_a_spot_pool_declares_what_azure_would_add_by_itself() -> None:
     inputs = only_pool(spot=True).inputs
     assert (inputs["scaleSetPriority"], inputs["scaleSetEvictionPolicy"], inputs["spotMaxPrice"]) == (

@@ -11,6 +11,7 @@ from components import naming
 from components.cluster import gcp_nodes
 from components.cluster.gcp import GoogleCluster, GoogleClusterArgs, GoogleJobPool, recurring
 from components.cluster.gcp_kubeconfig import kubeconfig
+from components.cluster.gcp_pools import NODES_ANEW
 from components.cluster.machines import machines
 from components.cluster.plan import Maintenance, SystemPool
 from components.cluster.pools import LABEL
@@ -150,6 +151,12 @@ def test_job_nodes_come_and_go_by_the_autoscaler_alone() -> None:
     assert jobs.ignore_changes == ["initialNodeCount"]
 
 
+def test_a_pool_that_retires_stays_as_it_is_where_a_change_would_make_it_anew() -> None:
+    retiring = pool_named(declared(pool(retiring=True)), "jobs1")
+    assert not retiring.protect
+    assert set(retiring.ignore_changes) == {"initialNodeCount", *NODES_ANEW}
+
+
 def test_only_job_nodes_are_kept_for_startds() -> None:
     monitor = declared()
     jobs, system = (pool_named(monitor, name).inputs["nodeConfig"] for name in ("jobs1", "system"))
@@ -260,11 +267,18 @@ def stack() -> dict[str, Any]:
     return values
 
 
-def told(*, job_pool: dict[str, Any] | None = None, startds: dict[str, Any] | None = None, **cluster: Any) -> list[str]:
+def told(
+    *,
+    job_pool: dict[str, Any] | None = None,
+    other_pool: dict[str, Any] | None = None,
+    startds: dict[str, Any] | None = None,
+    **cluster: Any,
+) -> list[str]:
     """What is said of the example stack with these changes."""
     [site] = stack()["atlas-sites:sites"]
     site["cluster"].update(cluster)
     site["jobPools"][0].update(job_pool or {})
+    site["jobPools"][1].update(other_pool or {})
     site["startds"].update(startds or {})
     return sites_of(json.dumps([site]), None, secret=False)[1]
 
@@ -292,6 +306,15 @@ def test_the_example_stack_is_right() -> None:
 def test_a_pool_that_gke_cannot_make_or_a_startd_not_use_is_one_sentence(job_pool: dict[str, Any], words: str) -> None:
     (sentence,) = told(job_pool=job_pool)
     assert sentence.startswith(f"sites[0].jobPools[0].{words}")
+
+
+def test_a_limit_on_costs_needs_a_price_of_each_pool_that_stays() -> None:
+    limits = {"limits": {"pods": 10, "cores": 80, "memoryMib": 163840, "costPerHour": 5}}
+    priced = {"pricePerHour": 0.5}
+    assert told(startds=limits, job_pool=priced, other_pool=priced) == []
+    (sentence,) = told(startds=limits, other_pool=priced)
+    assert sentence.startswith("sites[0].jobPools[0].pricePerHour is missing: startds.limits.costPerHour needs to know")
+    assert told(startds=limits, job_pool={"retiring": True}, other_pool=priced) == []
 
 
 def test_a_retiring_pool_need_not_fit() -> None:
