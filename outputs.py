@@ -57,7 +57,9 @@ class SquidOutputs(_Promise):
 class CvmfsOutputs(_Promise):
     """The software repositories."""
 
-    host_path: str = Field(description="Directory of each node below which the repositories are mounted")
+    host_path: str | None = Field(
+        description="Directory of each node below which the repositories are mounted; null where a CSI driver mounts"
+    )
     claim: str = Field(description="PersistentVolumeClaim by which pods of the site mount that directory")
     repositories: list[str] = Field(description="Full names")
 

@@ -62,6 +62,7 @@ class Site(pulumi.ComponentResource):
                 consumers=self.namespaces.site,
                 image=images.cvmfs,
                 mode=site.cvmfs.mode,
+                claim=site.cvmfs.claim,
                 repositories=site.cvmfs.repositories,
                 proxies=self.squids.proxies,
                 server_url=site.cvmfs.server_url,
@@ -144,7 +145,8 @@ def _nodes(site: Site, images: settings.Images) -> NodesArgs | None:
         mode=own.nodes.mode,
         quiet_seconds=own.nodes.quiet_seconds,
         cvmfs_path=site.cvmfs.host_path,
-        repositories=own.cvmfs.repositories,
+        # A driver mounts for the pods that ask, so that on the node there is nothing to look at.
+        repositories=own.cvmfs.repositories if site.cvmfs.host_path else (),
     )
 
 

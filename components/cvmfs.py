@@ -2,7 +2,7 @@
 
 The mounts appear in a directory of the node; a pod sees them, also those that appear later, if it mounts that directory
 itself (not one repository in it) with propagation HostToContainer. In mode `host` the node mounts /cvmfs by its own
-means and no pod is deployed.
+means and no pod is deployed. In mode `csi` a storage driver mounts, for a claim that somebody else has made.
 
 Startds get that directory by a claim: their namespace admits no volume that names a path of the node, and what a claim
 stands for is decided here, not in a pod.
@@ -38,7 +38,8 @@ class CvmfsArgs:
         namespace: the privileged one.
         consumers: the namespace whose pods may mount the repositories.
         image: CERN's service image, or another that obeys the same variables and has the same scripts.
-        mode: `daemonset` mounts by a pod on each node; `host` deploys nothing.
+        mode: `daemonset` mounts by a pod on each node; `host` and `csi` deploy none.
+        claim: with mode `csi` the claim that is there already, in the namespace of the consumers.
         repositories: full names.
         proxies: in the syntax of CVMFS_HTTP_PROXY.
         server_url: where the repositories come from, with @fqrn@ for the name; the image's own servers by default.
@@ -49,7 +50,8 @@ class CvmfsArgs:
     namespace: pulumi.Input[str]
     consumers: pulumi.Input[str]
     image: str
-    mode: Literal["daemonset", "host"]
+    mode: Literal["daemonset", "host", "csi"]
+    claim: str | None = None
     repositories: Sequence[str]
     proxies: str
     server_url: str | None = None
@@ -60,20 +62,24 @@ class Cvmfs(pulumi.ComponentResource):
     """Repositories under one directory of each node.
 
     Attributes:
-        host_path: that directory.
+        host_path: that directory; None with mode `csi`, where it is the driver's own business.
         claim: to mount it by, in the namespace of the consumers; the claim's name, known once it is bound.
     """
 
-    host_path: str
+    host_path: str | None
     claim: pulumi.Output[str]
 
     def __init__(self, name: str, args: CvmfsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Cvmfs", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        self.host_path = HOST_MOUNTS if args.mode == "host" else MOUNTS
-        if args.mode == "daemonset":
-            _mounter(name, args, own)
-        self.claim = _claim(name, self.host_path, args, own)
+        if args.claim is not None:
+            self.host_path = None
+            self.claim = pulumi.Output.from_input(args.claim)
+        else:
+            self.host_path = HOST_MOUNTS if args.mode == "host" else MOUNTS
+            if args.mode == "daemonset":
+                _mounter(name, args, own)
+            self.claim = _claim(name, self.host_path, args, own)
         self.register_outputs(
             {"hostPath": self.host_path, "claim": self.claim, "repositories": list(args.repositories)}
         )

@@ -39,8 +39,8 @@ class NodesArgs:
         image: of the services.
         mode: `cordon` takes bad nodes out of use; `report` only tells, and may not.
         quiet_seconds: without a sign, after which a problem is over and its node is given back.
-        cvmfs_path: the directory of each node below which the repositories are.
-        repositories: that must be readable on each node.
+        cvmfs_path: the directory of each node below which the repositories are; None if they are nowhere on it.
+        repositories: that must be readable there.
     """
 
     site: str
@@ -50,7 +50,7 @@ class NodesArgs:
     image: str
     mode: Literal["cordon", "report"]
     quiet_seconds: int
-    cvmfs_path: str
+    cvmfs_path: str | None
     repositories: Sequence[str]
 
 
@@ -176,13 +176,8 @@ def _monitors(name: str, args: NodesArgs, parent: pulumi.Resource) -> None:
                     termination_grace_period_seconds=10,
                     containers=[_monitor(args)],
                     volumes=[
-                        core.VolumeArgs(
-                            name="kmsg", host_path=core.HostPathVolumeSourceArgs(path=KERNEL_LOG, type="CharDevice")
-                        ),
-                        core.VolumeArgs(
-                            name="cvmfs",
-                            host_path=core.HostPathVolumeSourceArgs(path=args.cvmfs_path, type="DirectoryOrCreate"),
-                        ),
+                        _of_node("kmsg", KERNEL_LOG, "CharDevice"),
+                        *([_of_node("cvmfs", args.cvmfs_path, "DirectoryOrCreate")] if args.cvmfs_path else []),
                     ],
                 ),
             ),
@@ -223,13 +218,23 @@ def _monitor(args: NodesArgs) -> core.ContainerArgs:
         resources=pods.resources(cores="10m", most_cores="500m", memory="96Mi"),
         volume_mounts=[
             core.VolumeMountArgs(name="kmsg", mount_path=KERNEL_LOG, read_only=True),
-            core.VolumeMountArgs(
-                name="cvmfs", mount_path=REPOSITORIES, read_only=True, mount_propagation="HostToContainer"
+            *(
+                [
+                    core.VolumeMountArgs(
+                        name="cvmfs", mount_path=REPOSITORIES, read_only=True, mount_propagation="HostToContainer"
+                    )
+                ]
+                if args.cvmfs_path
+                else []
             ),
         ],
         startup_probe=pods.http_probe("/healthz", period=2, failures=60),
         liveness_probe=pods.http_probe("/healthz", period=30, failures=3),
     )
+
+
+def _of_node(name: str, path: str, kind: str) -> core.VolumeArgs:
+    return core.VolumeArgs(name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type=kind))
 
 
 def _own_node_only(name: str, args: NodesArgs, own: pulumi.ResourceOptions) -> None:

@@ -7,7 +7,7 @@ from settings.azure_contradictions import azure_contradictions
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite, JobPool
 from settings.existing import ExistingSite, NodePool
 from settings.google_contradictions import google_contradictions
-from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Startds
+from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Cvmfs, Startds
 
 Site = ExistingSite | CloudSite
 # squid's index of its disk cache: 14 MiB of memory for each GiB on 64-bit machines.
@@ -51,11 +51,7 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
             f"squid.memoryMib is {squid.memory_mib}: the index of a cache of {squid.cache_mib} MiB takes "
             f"{index_mib} MiB, so allow at least {4 * index_mib}, or lower cacheMib"
         )
-    if site.cvmfs.mode == "host" and site.cvmfs.server_url is not None:
-        yield (
-            "cvmfs.serverUrl says where the DaemonSet mounts from: "
-            "leave it out with mode host, where the node's own client decides"
-        )
+    yield from _cvmfs_contradictions(site.cvmfs)
     yield from _startd_contradictions(site.startds)
     if isinstance(site, ExistingSite):
         yield from _pool_contradictions(site.pools or ())
@@ -80,6 +76,19 @@ def _access(site: ExistingSite) -> tuple[str | None, str | None]:
 
 def _existing(sites: Sequence[Site]) -> list[ExistingSite]:
     return [site for site in sites if isinstance(site, ExistingSite)]
+
+
+def _cvmfs_contradictions(cvmfs: Cvmfs) -> Iterator[str]:
+    if cvmfs.mode != "daemonset" and cvmfs.server_url is not None:
+        whose = "node's own client" if cvmfs.mode == "host" else "driver"
+        yield (
+            "cvmfs.serverUrl says where the DaemonSet mounts from: "
+            f"leave it out with mode {cvmfs.mode}, where the {whose} decides"
+        )
+    if cvmfs.mode == "csi" and cvmfs.claim is None:
+        yield "cvmfs.claim is missing: with mode csi name the claim of the CVMFS driver (docs/runbooks/cvmfs.md)"
+    if cvmfs.mode != "csi" and cvmfs.claim is not None:
+        yield f"cvmfs.claim is {cvmfs.claim!r}, but with mode {cvmfs.mode} the claim is made here: leave it out"
 
 
 def _cost_contradictions(site: ExistingSite) -> Iterator[str]:

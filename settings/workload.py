@@ -80,9 +80,13 @@ class Squid(Closed):
 
 
 class Cvmfs(Closed):
-    """The software repositories, mounted by a DaemonSet of ours or (mode host) already there at /cvmfs of each node."""
+    """The software repositories, by a DaemonSet of ours, by the node itself at /cvmfs (host), or by a claim (csi).
 
-    mode: Literal["daemonset", "host"] = "daemonset"
+    `claim` names one in the site's namespace that the CVMFS CSI driver serves and that somebody else has made.
+    """
+
+    mode: Literal["daemonset", "host", "csi"] = "daemonset"
+    claim: ObjectName | None = None
     repositories: Annotated[tuple[Repository, ...], Field(min_length=1)]
     server_url: Url | None = None
     quota_mib: Annotated[int, Field(ge=256, le=1024 * 1024)] = 20 * 1024

@@ -119,6 +119,13 @@ def test_mode_host_deploys_no_pod_and_claims_what_the_node_mounts() -> None:
     assert monitor.one(VOLUME).inputs["spec"]["hostPath"]["path"] == "/cvmfs"
 
 
+def test_mode_csi_deploys_nothing_and_takes_the_claim_that_is_there() -> None:
+    monitor = declared(mode="csi", claim="software")
+    component = monitor.one("atlas-sites:index:Cvmfs")
+    assert monitor.children(component) == []
+    assert component.outputs["claim"] == "software"
+
+
 def test_two_sites_in_one_stack_do_not_collide() -> None:
     def both() -> None:
         Cvmfs("here-cvmfs", arguments())

@@ -82,6 +82,15 @@ def test_the_monitor_is_told_its_node_and_repositories_and_sees_them_as_they_com
     assert all(mount["readOnly"] for mount in mounts.values())
 
 
+def test_where_repositories_are_nowhere_on_the_node_the_monitor_does_not_look_for_them() -> None:
+    pod = declared(cvmfs_path=None, repositories=()).one(DAEMON_SET).inputs["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["kmsg"]
+    assert [mount["name"] for mount in container["volumeMounts"]] == ["kmsg"]
+    told = {each["name"]: each.get("value", "node-1") for each in container["env"]}
+    assert not task_of(told).repositories
+
+
 def test_the_controller_is_told_its_mode_and_how_long_a_problem_must_be_over() -> None:
     (container,) = declared(mode="report").one(DEPLOYMENT).inputs["spec"]["template"]["spec"]["containers"]
     told = {each["name"]: each.get("value") for each in container["env"]}

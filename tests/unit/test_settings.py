@@ -116,7 +116,7 @@ NO_PRICE = "startds.limits.costPerHour needs to know what a startd costs, and"
 WRONG_KEYS = [
     ("sqiud", {}, "is not a key: did you mean squid"),
     ("startds.limits.memory", 1, "is not a key: did you mean memoryMib"),
-    ("cvmfs.csi", 1, "is not a key: the keys here are mode, repositories, serverUrl, quotaMib"),
+    ("cvmfs.csi", 1, "is not a key: the keys here are mode, claim, repositories, serverUrl, quotaMib"),
     ("atlasSite", ..., "is missing"),
     ("startds.limits.memoryMib", ..., "is missing: give it in MiB"),
 ]
@@ -137,7 +137,7 @@ WRONG_RANGES = [
 ]
 WRONG_FORMS = [
     ("kind", "minikube", "is 'minikube'; allowed: existing, azure, gcp, aws"),
-    ("cvmfs.mode", "csi", "is 'csi'; allowed: 'daemonset' or 'host'"),
+    ("cvmfs.mode", "nfs", "is 'nfs'; allowed: 'daemonset', 'host' or 'csi'"),
     ("cvmfs.serverUrl", "ftp://x", "is 'ftp://x'; allowed: an http:// or https:// address"),
     ("pool.collector", "pool.example.org", f"is 'pool.example.org'; allowed: {PORT}"),
     ("pool.collector", "pool.example.org:70000", f"is 'pool.example.org:70000'; allowed: {PORT}"),
@@ -274,6 +274,24 @@ def test_a_server_is_not_named_for_repositories_that_the_node_mounts() -> None:
         "sites[0].cvmfs.serverUrl says where the DaemonSet mounts from: "
         "leave it out with mode host, where the node's own client decides."
     )
+
+
+@pytest.mark.parametrize(
+    ("cvmfs", "sentence"),
+    [
+        (
+            {"mode": "csi"},
+            "claim is missing: with mode csi name the claim of the CVMFS driver (docs/runbooks/cvmfs.md).",
+        ),
+        ({"claim": "cvmfs"}, "claim is 'cvmfs', but with mode daemonset the claim is made here: leave it out."),
+        (
+            {"mode": "csi", "claim": "cvmfs", "serverUrl": "http://x/@fqrn@"},
+            "serverUrl says where the DaemonSet mounts from: leave it out with mode csi, where the driver decides.",
+        ),
+    ],
+)
+def test_a_claim_is_named_with_mode_csi_and_with_no_other(cvmfs: dict[str, str], sentence: str) -> None:
+    assert told(with_change("cvmfs", {"repositories": ["atlas.cern.ch"], **cvmfs})) == [f"sites[0].cvmfs.{sentence}"]
 
 
 def test_all_mistakes_of_all_sites_and_of_the_images_are_told_at_once() -> None:
