@@ -88,6 +88,7 @@ class MetricsOutputs(_Promise):
     vacuum: str
     credentials: str
     nodes: str | None = Field(description="null where the stack has nobody look after nodes")
+    accounting: str | None = Field(default=None, description="null where the site keeps no books")
 
 
 class SiteOutputs(_Promise):
@@ -178,6 +179,7 @@ def describe(site: Site) -> Mapping[str, Any]:
             "vacuum": site.vacuum.metrics,
             "credentials": site.credentials.metrics,
             "nodes": None if site.nodes is None else site.nodes.metrics,
+            "accounting": site.accounting.metrics if site.accounting else None,
         },
     }
 

@@ -4,6 +4,8 @@ import pulumi
 
 import clusters
 import settings
+from components import naming
+from components.accounting import BUDGET, Accounting, AccountingArgs, Bill
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
@@ -79,10 +81,20 @@ class Site(pulumi.ComponentResource):
                 priority=self.namespaces.priority,
                 image=images.services,
                 pools=self.cluster.pools,
+                budget=BUDGET if site.accounting and site.accounting.budget else None,
             ),
             on_it,
         )
         self.nodes = Nodes(f"{name}-nodehealth", args, on_it) if (args := _nodes(self, images)) is not None else None
+        self.accounting = (
+            Accounting(
+                f"{name}-accounting",
+                _accounting(self, site.accounting, images),
+                pulumi.ResourceOptions(parent=self, providers=[self.cluster.provider], depends_on=[self.vacuum]),
+            )
+            if site.accounting
+            else None
+        )
         self.startds = Startds(
             f"{name}-startds",
             _startds(self, images),
@@ -147,6 +159,38 @@ def _nodes(site: Site, images: settings.Images) -> NodesArgs | None:
         cvmfs_path=site.cvmfs.host_path,
         # A driver mounts for the pods that ask, so that on the node there is nothing to look at.
         repositories=own.cvmfs.repositories if site.cvmfs.host_path else (),
+    )
+
+
+def _accounting(site: Site, accounting: settings.Accounting, images: settings.Images) -> AccountingArgs:
+    own, bill, budget, ledger = site.settings, accounting.bill, accounting.budget, accounting.ledger
+    subscription, groups = "", tuple[str, ...]()
+    if isinstance(own, settings.AzureSite):
+        subscription = own.cluster.subscription
+        groups = (naming.azure(own.lasting_name), naming.azure_nodes(own.lasting_name))
+    return AccountingArgs(
+        site=own.lasting_name,
+        namespace=site.namespaces.site,
+        priority=site.namespaces.priority,
+        image=images.services,
+        currency=accounting.currency,
+        per_day=budget.per_day if budget else None,
+        per_month=budget.per_month if budget else None,
+        core_hour=accounting.core_hour_price,
+        vo=accounting.vo,
+        hs23=accounting.hs23_per_core,
+        bill=Bill(
+            source=bill.source,
+            identity=bill.identity,
+            subscription=bill.subscription or subscription,
+            groups=bill.resource_groups or groups,
+            table=bill.table or "",
+        )
+        if bill
+        else None,
+        bill_hours=bill.hours if bill else 6,
+        ledger_mib=ledger.mib if ledger.mode == "claim" else None,
+        storage_class=ledger.storage_class,
     )
 
 

@@ -29,6 +29,9 @@ class ServiceArgs:
         replicas: of which all but one only wait to take over.
         environment: what it is told, beside its own namespace.
         files: ConfigMaps to mount, by the directory in which their keys appear as files; they need not be there.
+        volumes: others, by the directory in which they may be written to.
+        account_annotations: of the service's account.
+        pod_labels: beside those that every pod has.
         cores: that the scheduler reserves, as a quantity.
         memory: as a quantity.
     """
@@ -42,6 +45,9 @@ class ServiceArgs:
     replicas: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, core.VolumeArgs] = field(default_factory=dict)
+    account_annotations: Mapping[str, str] = field(default_factory=dict)
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
     cores: str
     memory: str
 
@@ -53,7 +59,16 @@ def metrics_address(site: str, name: str) -> str:
 
 def account(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> core.ServiceAccount:
     """What the service is known as to the API server."""
-    return core.ServiceAccount(resource, metadata=metadata(args), opts=own)
+    return core.ServiceAccount(
+        resource,
+        metadata=meta.ObjectMetaArgs(
+            name=args.name,
+            namespace=args.namespace,
+            labels=labels(args.site, args.name),
+            annotations=dict(args.account_annotations) or None,
+        ),
+        opts=own,
+    )
 
 
 def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> core.Service:
@@ -86,7 +101,7 @@ def deployment(
             selector=meta.LabelSelectorArgs(match_labels=selector(args.site, args.name)),
             strategy=args.strategy,
             template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(args.site, args.name)),
+                metadata=meta.ObjectMetaArgs(labels={**labels(args.site, args.name), **args.pod_labels}),
                 spec=core.PodSpecArgs(
                     service_account_name=args.name,
                     enable_service_links=False,
@@ -99,6 +114,7 @@ def deployment(
                         core.VolumeArgs(name=name, config_map=core.ConfigMapVolumeSourceArgs(name=name, optional=True))
                         for name in args.files.values()
                     ]
+                    + list(args.volumes.values())
                     or None,
                 ),
             ),
@@ -142,6 +158,7 @@ def _container(args: ServiceArgs) -> core.ContainerArgs:
             core.VolumeMountArgs(name=name, mount_path=directory, read_only=True)
             for directory, name in args.files.items()
         ]
+        + [core.VolumeMountArgs(name=volume.name, mount_path=directory) for directory, volume in args.volumes.items()]
         or None,
         security_context=pods.unprivileged(),
         resources=pods.resources(cores=args.cores, most_cores="1", memory=args.memory),

@@ -24,6 +24,7 @@ NAME = "vacuum"
 # Where services/vacuum/survey.py looks for the node pools.
 POOLS = "node-pools"
 POOLS_DIRECTORY = "/etc/atlas-sites/node-pools"
+BUDGET_DIRECTORY = "/etc/atlas-sites/budget"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class VacuumArgs:
         priority: the priority class of what startds depend on.
         image: of the services.
         pools: node pools that an autoscaler may fill; None if nobody knows of one.
+        budget: the ConfigMap in which the accounting says what may be spent; None where money is no matter.
     """
 
     site: str
@@ -43,6 +45,7 @@ class VacuumArgs:
     priority: pulumi.Input[str]
     image: str
     pools: Sequence[NodePool] | None = None
+    budget: str | None = None
 
 
 class Vacuum(pulumi.ComponentResource):
@@ -66,7 +69,7 @@ class Vacuum(pulumi.ComponentResource):
             # By its Lease only one acts; the other takes over within seconds, as does a new version.
             strategy=apps.DeploymentStrategyArgs(type="RollingUpdate"),
             replicas=2,
-            files={POOLS_DIRECTORY: POOLS},
+            files={POOLS_DIRECTORY: POOLS} | ({} if args.budget is None else {BUDGET_DIRECTORY: args.budget}),
             cores="50m",
             # At 10,000 startds 60 MiB, and 94 while it reads them all after a restart: benchmarks/vacuum_scale.
             memory="256Mi",

@@ -6,6 +6,7 @@ what is wrong and what is allowed. All of them are told at once, before a resour
 
 import pulumi
 
+from settings.accounting import Accounting
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite
 from settings.contradictions import Site
 from settings.existing import ExistingSite
@@ -14,7 +15,7 @@ from settings.sites import sites_of
 from settings.values import Closed
 
 __all__ = [
-    "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site", "load",
+    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site", "load",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from settings.accounting import accounting_contradictions
 from settings.amazon_contradictions import amazon_contradictions
 from settings.azure_contradictions import azure_contradictions
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite, JobPool
@@ -12,6 +13,8 @@ from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Cvmfs, St
 Site = ExistingSite | CloudSite
 # squid's index of its disk cache: 14 MiB of memory for each GiB on 64-bit machines.
 SQUID_INDEX_MIB_PER_GIB = 14
+# Of the tables of machine types.
+LIST_PRICE_CURRENCY = "USD"
 
 
 def contradictions(sites: Sequence[Site], *, secret: bool) -> Iterator[str]:
@@ -53,6 +56,7 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
         )
     yield from _cvmfs_contradictions(site.cvmfs)
     yield from _startd_contradictions(site.startds)
+    yield from _accounting_contradictions(site)
     if isinstance(site, ExistingSite):
         yield from _pool_contradictions(site.pools or ())
         yield from _cost_contradictions(site)
@@ -98,6 +102,22 @@ def _cost_contradictions(site: ExistingSite) -> Iterator[str]:
         yield (
             f"startds.limits.costPerHour needs to know what a startd costs, and {what}: give it, or leave the limit out"
         )
+
+
+def _accounting_contradictions(site: Site) -> Iterator[str]:
+    if site.accounting is None:
+        return
+    pools: Sequence[NodePool | JobPool] = (site.pools or ()) if isinstance(site, ExistingSite) else site.job_pools
+    yield from accounting_contradictions(
+        site.accounting, on_azure=isinstance(site, AzureSite), prices=[pool.price_per_hour for pool in pools]
+    )
+    if site.accounting.currency != LIST_PRICE_CURRENCY and not isinstance(site, ExistingSite):
+        for index, pool in enumerate(site.job_pools):
+            if pool.price_per_hour is None:
+                yield (
+                    f"jobPools[{index}] has no pricePerHour, and list prices are in {LIST_PRICE_CURRENCY}: "
+                    f"give it in accounting.currency, {site.accounting.currency}"
+                )
 
 
 def _job_pool_contradictions(pools: Sequence[JobPool]) -> Iterator[str]:

@@ -93,6 +93,7 @@ PoolNetwork = Annotated[
     str,
     allowed(_is_pool_network, "a network in CIDR form, as in 192.0.2.0/24, without the clouds' metadata servers"),
 ]
+Currency = Annotated[str, like(r"[A-Z]{3}", "the three letters of a currency by ISO 4217, as in EUR")]
 # Nothing else, above all no key: these reach a ConfigMap and the state in clear.
 Certificates = Annotated[str, allowed(_is_certificates, "certificates in PEM form, and nothing else")]
 FilePath = Annotated[str, like(r"[^\x00-\x1f]{1,1024}", "the path of a file")]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from settings.accounting import Accounting
 from settings.values import (
     AtlasSite,
     Certificates,
@@ -156,6 +157,7 @@ class AnySite(Closed):
     cvmfs: Cvmfs
     nodes: Nodes = Nodes()
     startds: Startds
+    accounting: Accounting | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
 
     @property

@@ -8,7 +8,7 @@ and says so; it is not deleted, so that what was made from it can be corrected t
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -214,6 +214,15 @@ class Ledger:
             (first.isoformat(), last.isoformat()),
         )
         return {tuple(row[:-1]): row[-1] for row in found}
+
+    def read(self, query: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query of one of the modules of this package."""
+        return iter(self._db.execute(query, values))
+
+    def write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Carries a statement of one of the modules of this package out for each row, all together or not at all."""
+        with self._transaction():
+            self._db.executemany(statement, rows)
 
     def _stage(self, page: Sequence[Row], reading: Reading) -> int:
         """Puts a page aside; how many rows it had."""

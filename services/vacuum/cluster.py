@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from services.times import seconds
 from services.vacuum.quantities import quantity
 
 # A part of a Kubernetes object, as it is read.
@@ -118,13 +119,29 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the accounting says of the site's money.
+
+    Attributes:
+        over: it is spent.
+        message: with the amounts.
+        until: when that is known no longer, POSIX seconds.
+    """
+
+    over: bool
+    message: str
+    until: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """All of it."""
+    """All of it; without a budget, money is no matter."""
 
     nodes: Known[Sequence[Node]] = Known()
     pools: Known[Sequence[NodePool]] = Known()
     quotas: Known[Sequence[Quota]] = Known()
     ranges: Known[Sequence[Range]] = Known()
+    budget: Known[Budget] | None = None
 
 
 def retiring(cluster: Cluster) -> frozenset[str]:
@@ -251,6 +268,20 @@ def pools_of(entries: Sequence[Json]) -> tuple[NodePool, ...]:
     if not isinstance(entries, list):
         raise ValueError("it is not a list")  # noqa: TRY004  for the caller what is in a file has no types
     return tuple(_pool(number, entry) for number, entry in enumerate(entries))
+
+
+def budget_of(raw: object) -> Budget:
+    """The verdict of services/accounting/budget.py, as it stands in the ConfigMap budget.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("over"), bool) or not isinstance(raw.get("until"), str):
+        raise ValueError("it lacks what it should say")  # noqa: TRY004  for the caller what is in a file has no types
+    until = seconds(raw["until"])
+    if until is None:
+        raise ValueError("it has no end")
+    return Budget(over=raw["over"], message=str(raw.get("message", "")), until=until)
 
 
 def _pool(number: int, entry: Json) -> NodePool:

@@ -8,14 +8,27 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from services.vacuum.cluster import Amounts, Cluster, Demand, Json, Known, Node, NodePool, Quota, Range, Taint, some
+from services.vacuum.cluster import (
+    Amounts,
+    Budget,
+    Cluster,
+    Demand,
+    Json,
+    Known,
+    Node,
+    NodePool,
+    Quota,
+    Range,
+    Taint,
+    some,
+)
 from services.vacuum.model import Bound, Spec
 
 # 4 cores hold 40 startds of a tenth, though 4 // 0.1 is 39: no real amounts are so near to each other.
 ROUNDING = 1e-9
 GIB = 2**30
 # Bounds, by the beginnings of their names.
-QUOTA, RANGE, NODES, COST = "quota", "limit range", "nodes", "cost"
+QUOTA, RANGE, NODES, COST, BUDGET = "quota", "limit range", "nodes", "cost", "budget"
 
 
 def bounds(cluster: Cluster, demand: Demand, spec: Spec, *, have: int) -> tuple[Bound, ...]:
@@ -30,6 +43,8 @@ def bounds(cluster: Cluster, demand: Demand, spec: Spec, *, have: int) -> tuple[
     found = [*_quotas(cluster.quotas, demand, have), *_ranges(cluster.ranges, demand), _room(cluster, demand)]
     if spec.cost_per_hour is not None:
         found.append(_money(cluster.pools, demand, spec.cost_per_hour))
+    if cluster.budget is not None:
+        found.append(_budget(cluster.budget, have))
     return tuple(found)
 
 
@@ -45,7 +60,7 @@ def alone(
         startds: of each set of the namespace what one of its startds demands, and how many there are: what quotas say
             is used is theirs too, and would be free.
     """
-    room = [bound for bound in found if not bound.name.startswith((QUOTA, COST))]
+    room = [bound for bound in found if not bound.name.startswith((QUOTA, COST, BUDGET))]
     if quotas.value is not None:
         quotas = replace(quotas, value=[_without(quota, startds) for quota in quotas.value])
     room += _quotas(quotas, demand, 0)
@@ -215,6 +230,15 @@ def _money(pools: Known[Sequence[NodePool]], demand: Demand, per_hour: float) ->
     if not price:
         return bound(None, "and a startd costs nothing")
     return bound(_fit(per_hour, price), f"a startd costs {price:.4g} on {dearest}")
+
+
+def _budget(budget: Known[Budget], have: int) -> Bound:
+    """Those that are there may stay, whatever they cost: spent money does not come back by killing payloads."""
+    if budget.value is None or budget.stale:
+        return Bound(name=BUDGET, startds=have, because=f"{budget.why}: no more are made until it does", stale=True)
+    if budget.value.over:
+        return Bound(name=BUDGET, startds=have, because=f"{budget.value.message}: no more are made, none is stopped")
+    return Bound(name=BUDGET, startds=None, because=f"{budget.value.message}: it does not rule")
 
 
 def _tolerated(taints: Iterable[Taint], demand: Demand) -> bool:

@@ -29,7 +29,7 @@ from services.vacuum.metrics import Metrics
 from services.vacuum.model import DRAIN_FINALIZER, RETRY_ANNOTATION, SET_LABEL, Create, Decision, Pod, Release, Snapshot
 from services.vacuum.objects import pod_of, pods_path, sets_path, spec_of, status_json, status_of
 from services.vacuum.share import NodeUse, shared
-from services.vacuum.survey import Survey
+from services.vacuum.survey import BUDGET, Survey
 from services.vacuum.watch import Cache
 
 PORT = 8080
@@ -72,7 +72,11 @@ class Controller:
     """The StartdSets of one namespace."""
 
     def __init__(
-        self, api: Api, clock: Callable[[], float] = time.time, leads: Callable[[], bool] = lambda: True
+        self,
+        api: Api,
+        clock: Callable[[], float] = time.time,
+        leads: Callable[[], bool] = lambda: True,
+        budget: Path = BUDGET,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -83,7 +87,7 @@ class Controller:
         self._pods: Cache[tuple[str, Pod]] = Cache(
             api, pods_path(api.namespace), _labelled_pod, self._changed, selector=SET_LABEL
         )
-        self._survey = Survey(api, self._changed)
+        self._survey = Survey(api, self._changed, budget=budget, clock=clock)
         self._turned = time.monotonic()
         self.metrics = Metrics(staleness=lambda: max(self._sets.staleness, self._pods.staleness), leads=leads)
 

@@ -279,7 +279,7 @@ class Bound:
     """One limit on how many startds of a set there may be, as far as it is known.
 
     Attributes:
-        startds: how many, those that are there among them; None if nobody knows, and then it does not rule.
+        startds: how many, those that are there among them; None if it does not rule, above all if nobody knows.
         because: the numbers that it follows from.
         stale: it has not been confirmed for longer than such numbers are good for.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from services.kube import Json
 from services.times import seconds, timestamp
+from services.vacuum.limits import BUDGET
 from services.vacuum.model import (
     GROUP,
     LIFETIME_ANNOTATION,
@@ -37,6 +38,7 @@ from services.vacuum.model import (
 from services.vacuum.quantities import quantity
 
 STARTD = "startd"
+WITHIN_BUDGET = "WithinBudget"
 MIB = 1 << 20
 # What each state means for the two conditions; a set that backs off is as ready as one that is full.
 _READY = {State.BLIND: "Unknown", State.INVALID: "False", State.DRAINING: "False"}
@@ -364,7 +366,21 @@ def status_json(status: Status, before: Json, now: float) -> Json:
         _condition(old.get(name, {}), name, truth, status, now)
         for name, truth in (("Ready", _READY.get(status.state, "True")), ("Progressing", progressing))
     ]
+    budget = next((bound for bound in status.bounds if bound.name == BUDGET), None)
+    if budget is not None:
+        truth, reason = _within(budget)
+        result["conditions"].append(
+            {**_condition(old.get(WITHIN_BUDGET, {}), WITHIN_BUDGET, truth, status, now), "reason": reason}
+            | {"message": budget.because}
+        )
     return result
+
+
+def _within(budget: Bound) -> tuple[str, str]:
+    """Whether the budget lets startds be made, and the word for it."""
+    if budget.stale:
+        return "Unknown", "BudgetStale"
+    return ("True", "WithinBudget") if budget.startds is None else ("False", "OverBudget")
 
 
 def _condition(old: Json, name: str, truth: str, status: Status, now: float) -> Json:

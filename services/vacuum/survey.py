@@ -2,16 +2,33 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from services.kube import Api, DeniedError
-from services.vacuum.cluster import Cluster, Known, Node, NodePool, Quota, Range, node_of, pools_of, quota_of, ranges_of
+from services.vacuum.cluster import (
+    Budget,
+    Cluster,
+    Known,
+    Node,
+    NodePool,
+    Quota,
+    Range,
+    budget_of,
+    node_of,
+    pools_of,
+    quota_of,
+    ranges_of,
+)
+from services.vacuum.payload import clock
 from services.vacuum.watch import Cache
 
 # The ConfigMap that the stack writes, mounted: the kubelet brings a new content within a minute or so.
 POOLS = Path("/etc/atlas-sites/node-pools/pools.json")
+# The ConfigMap that the accounting writes; its directory is there where the site has a budget.
+BUDGET = Path("/etc/atlas-sites/budget/budget.json")
 
 Kept = TypeVar("Kept")
 Value = TypeVar("Value")
@@ -20,12 +37,21 @@ Value = TypeVar("Value")
 class Survey:
     """The facts, from watches. What may not be read is unknown, and nothing else waits for it."""
 
-    def __init__(self, api: Api, changed: asyncio.Event, pools: Path = POOLS) -> None:
+    def __init__(
+        self,
+        api: Api,
+        changed: asyncio.Event,
+        pools: Path = POOLS,
+        budget: Path = BUDGET,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         spaced = f"/api/v1/namespaces/{api.namespace}"
         self._nodes: Cache[Node] = Cache(api, "/api/v1/nodes", node_of, changed)
         self._quotas: Cache[Quota] = Cache(api, f"{spaced}/resourcequotas", quota_of, changed)
         self._ranges: Cache[tuple[Range, ...]] = Cache(api, f"{spaced}/limitranges", ranges_of, changed)
         self._pools = pools
+        self._budget = budget
+        self._clock = clock
 
     async def run(self) -> None:
         """Follows them for ever."""
@@ -41,6 +67,7 @@ class Survey:
             quotas=_known(self._quotas, list),
             ranges=_known(self._ranges, lambda kept: [each for several in kept for each in several]),
             pools=self._read_pools(),
+            budget=self._read_budget(),
         )
 
     def _read_pools(self) -> Known[tuple[NodePool, ...]]:
@@ -50,6 +77,20 @@ class Survey:
             return Known(why="the stack does not say (pools of the site)")
         except (OSError, ValueError) as error:
             return Known(why=f"the ConfigMap node-pools cannot be used: {error}")
+
+    def _read_budget(self) -> Known[Budget] | None:
+        """What the accounting said last; None where it has nothing to say."""
+        if not self._budget.parent.is_dir():
+            return None
+        try:
+            budget = budget_of(json.loads(self._budget.read_text()))
+        except FileNotFoundError:
+            return Known(why="the accounting has not said yet what may be spent")
+        except (OSError, ValueError) as error:
+            return Known(why=f"the ConfigMap budget cannot be used: {error}")
+        if self._clock() >= budget.until:
+            return Known(value=budget, stale=True, why=f"the accounting has said nothing since {clock(budget.until)}")
+        return Known(value=budget)
 
 
 def _known(cache: Cache[Kept], some: Callable[[list[Kept]], list[Value]]) -> Known[list[Value]]:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from services.accounting.money import Refused, currency, micros, shown, split
 
@@ -40,6 +40,7 @@ def test_people_read_hundredths() -> None:
     assert [shown(amount) for amount in (12_345_678, -500_000, 0)] == ["12.35", "-0.50", "0.00"]
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15), st.dictionaries(st.text(max_size=3), st.integers(0, 10**12), max_size=8))
 def test_the_parts_of_an_amount_add_up_to_it(amount: int, weights: dict[str, int]) -> None:
     parts = split(amount, weights)

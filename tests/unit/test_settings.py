@@ -5,6 +5,7 @@ import copy
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pulumi
 import pytest
@@ -428,3 +429,26 @@ def test_nothing_but_the_settings_reads_the_configuration() -> None:
     for file in (*own, *(CHECKOUT / "components").rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
         assert "Config" not in names, file
+
+
+@pytest.mark.parametrize(
+    ("accounting", "sentence"),
+    [
+        ({"budget": {}, "coreHourPrice": 1.5}, "says neither perDay nor perMonth"),
+        ({"budget": {"perDay": 5}}, "needs to know what is spent"),
+        ({"bill": {"source": "azure", "identity": str(UUID(int=1))}}, "needs subscription and resourceGroups"),
+        ({"bill": {"source": "google", "identity": "a@b.iam.gserviceaccount.com"}}, "needs table"),
+        ({"bill": {"source": "oracle", "identity": str(UUID(int=1))}}, "accounting.bill.source"),
+        ({"ledger": {"mode": "scratch", "storageClass": "fast"}}, "is of a claim"),
+        ({"currency": "euro"}, "three letters of a currency"),
+        ({"coreHourPrice": -1}, "coreHourPrice"),
+    ],
+)
+def test_a_contradiction_in_the_books_is_one_sentence(accounting: dict[str, Any], sentence: str) -> None:
+    (found,) = told({**SITE, "accounting": {"currency": "EUR", **accounting}})
+    assert sentence in found
+
+
+def test_books_need_no_more_than_a_currency() -> None:
+    assert told({**SITE, "accounting": {"currency": "EUR"}}) == []
+    assert told({**SITE, "accounting": {"currency": "EUR", "coreHourPrice": 0.02, "budget": {"perDay": 5}}}) == []

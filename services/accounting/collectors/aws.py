@@ -5,8 +5,9 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from services.accounting.collectors.source import Caller, Pages, day_from
 from services.accounting.money import Refused, micros
@@ -20,6 +21,9 @@ TARGET = "AWSInsightsIndexService.GetCostAndUsage"
 CONTENT = "application/x-amz-json-1.1"
 POOL_TAG = "atlas-sites-pool"
 SITE_TAG = "atlas-sites-site"
+# Where a pod's service-account token is on EKS, and who gives keys for it.
+TOKEN_FILE = Path("/var/run/secrets/eks.amazonaws.com/serviceaccount/token")
+STS = "https://sts.amazonaws.com/"
 _METRICS = {Basis.ACTUAL: "UnblendedCost", Basis.AMORTISED: "AmortizedCost"}
 
 
@@ -126,3 +130,40 @@ def signed(keys: Keys, body: bytes, url: str, now: datetime) -> dict[str, str]:
     signature = hmac.new(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), hashlib.sha256).hexdigest()
     credential = f"AWS4-HMAC-SHA256 Credential={keys.identifier}/{scope}, SignedHeaders={names}, Signature={signature}"
     return {**headers, "Authorization": credential}
+
+
+def web_identity(role: str, *, token: Path = TOKEN_FILE, api: str = STS) -> Keys:
+    """Keys for an hour that a pod's service account on EKS may ask for (IRSA).
+
+    Args:
+        role: ARN of the role to take.
+        token: the pod's own, of its service account.
+        api: where STS is.
+
+    Raises:
+        Refused: there is no token here, or the role does not trust the account.
+    """
+    try:
+        text = token.read_text().strip()
+    except OSError:
+        raise Refused(
+            "PermissionMissing", f"{NAME}: the pod has no identity; set accounting.bill.identity to a role's ARN"
+        ) from None
+    asked = {
+        "Action": "AssumeRoleWithWebIdentity",
+        "Version": "2011-06-15",
+        "RoleArn": role,
+        "RoleSessionName": "atlas-sites-accounting",
+        "WebIdentityToken": text,
+    }
+    caller = Caller(
+        NAME, headers=lambda _body, _url: {"Accept": "application/json"}, permission=f"let {role} trust the account"
+    )
+    try:
+        answer = caller.call("POST", f"{api}?{urlencode(asked)}")
+        found = answer["AssumeRoleWithWebIdentityResponse"]["AssumeRoleWithWebIdentityResult"]["Credentials"]
+        return Keys(identifier=found["AccessKeyId"], secret=found["SecretAccessKey"], token=found["SessionToken"])
+    except KeyError as error:
+        raise Refused("BillUnreadable", f"{NAME}: what STS answers lacks {error}") from None
+    finally:
+        caller.close()
