@@ -15,7 +15,8 @@ from settings.sites import sites_of
 from settings.values import Closed
 
 __all__ = [
-    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site", "load",
+    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site",
+    "load",
 ]  # fmt: skip
 
 
