@@ -6,7 +6,7 @@ import clusters
 import settings
 from components import naming
 from components.accounting import BUDGET, Accounting, AccountingArgs, Bill
-from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
+from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.namespaces import Namespaces, NamespacesArgs
 from components.nodes import Nodes, NodesArgs
@@ -118,9 +118,10 @@ def quota(site: settings.Site) -> dict[str, str]:
 
 def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
     own = site.settings
-    host, token, authority = (
+    host, token, voms, authority = (
         own.credentials.host_certificate,
         own.credentials.token,
+        own.credentials.voms,
         own.pool.certificate_authority,
     )
     return CredentialsArgs(
@@ -139,8 +140,21 @@ def _credentials(site: Site, images: settings.Images) -> CredentialsArgs:
             if authority is None
             else authority.pem or Reference(namespace=str(authority.namespace), name=str(authority.config_map))
         ),
-        proxy_hours=own.credentials.proxy_hours,
-        refresh_hours=own.credentials.refresh_hours,
+        voms=(
+            Voms(
+                organisation=voms.organisation,
+                attributes=voms.attributes,
+                trust=Reference(namespace=voms.namespace, name=voms.config_map),
+            )
+            if voms
+            else None
+        ),
+        terms=Terms(
+            proxy=own.credentials.proxy_hours,
+            refresh=own.credentials.refresh_hours,
+            alarm=own.credentials.alarm_hours,
+            critical=own.credentials.critical_hours,
+        ),
     )
 
 

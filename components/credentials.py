@@ -1,10 +1,10 @@
 """What startds prove themselves with to the pool: a Secret, and the service that fills it and keeps it fresh.
 
-The Secret is declared without data: what is in it belongs to the refresher alone. Only the refresher may read the host
-certificate's key; startds see no more than the short-lived proxy that it makes.
+The refresher makes the Secret itself: of what a stack declares, a refresh brings all that is in it into the state. Only
+the refresher may read the certificate's key; startds see no more than the short-lived proxy that it makes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -36,10 +36,42 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class HostCertificate:
-    """A host certificate and its key, in PEM form."""
+    """A host's or a robot's certificate and its key, in PEM form."""
 
     certificate: pulumi.Input[str]
     key: pulumi.Input[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voms:
+    """What a virtual organisation shall say of the site.
+
+    Attributes:
+        organisation: its name.
+        attributes: groups and roles, the one that counts first.
+        trust: the ConfigMap (keys vomses, ca.pem, HOST.lsc) that tells its servers and who is believed.
+    """
+
+    organisation: str
+    attributes: Sequence[str]
+    trust: Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Lifetimes of proxies, in hours.
+
+    Attributes:
+        proxy: that a proxy lasts.
+        refresh: between two proxies.
+        alarm: with less left, something is wrong.
+        critical: with less left, a proxy is of no use to pilots.
+    """
+
+    proxy: int
+    refresh: int
+    alarm: int
+    critical: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +83,12 @@ class CredentialsArgs:
         namespace: the unprivileged one.
         priority: the priority class of what startds depend on.
         image: of the services.
-        host_certificate: or the Secret (keys hostcert, hostkey) that holds it.
+        host_certificate: or the Secret (keys hostcert, hostkey) that holds it; a robot's will do.
+        voms: None if a proxy of the certificate alone will do.
         token: the Secret (key token) with a pool token, if the pool takes one.
         authority: who signed the pool's certificates, in PEM form, or the ConfigMap (key ca.pem) that says so; None if
             it is one that HTCondor trusts anyway.
-        proxy_hours: that a proxy lasts.
-        refresh_hours: between two proxies.
+        terms: of proxies.
     """
 
     site: str
@@ -66,8 +98,8 @@ class CredentialsArgs:
     host_certificate: Reference | HostCertificate
     token: Reference | None = None
     authority: Reference | str | None = None
-    proxy_hours: int
-    refresh_hours: int
+    voms: Voms | None = None
+    terms: Terms
 
 
 class Credentials(pulumi.ComponentResource):
@@ -96,13 +128,14 @@ class Credentials(pulumi.ComponentResource):
                 rolling_update=apps.RollingUpdateDeploymentArgs(max_surge=1, max_unavailable=0),
             ),
             environment=environment(args),
+            # The programs that speak to VOMS read the key from a file.
+            volumes={"/tmp": _memory()} if args.voms is not None else {},  # noqa: S108  of this pod alone
             cores="20m",
             memory="128Mi",
         )
         account = service.account(f"{name}-account", described, own)
         needs = [
             account,
-            _secret(name, args, self),
             *_given(name, args, own),
             *_permissions(name, args, account, self),
         ]
@@ -120,9 +153,14 @@ def environment(args: CredentialsArgs) -> dict[str, str]:
     told = {
         "SECRET": SECRET,
         "HOST_CERTIFICATE": str(host) if isinstance(host, Reference) else f"{own}/{HOST_CERTIFICATE}",
-        "PROXY_HOURS": str(args.proxy_hours),
-        "REFRESH_HOURS": str(args.refresh_hours),
+        "PROXY_HOURS": str(args.terms.proxy),
+        "REFRESH_HOURS": str(args.terms.refresh),
+        "ALARM_HOURS": str(args.terms.alarm),
+        "CRITICAL_HOURS": str(args.terms.critical),
     }
+    if args.voms is not None:
+        told["VOMS"] = f"{args.voms.organisation}:{','.join(args.voms.attributes)}"
+        told["VOMS_TRUST"] = str(args.voms.trust)
     if args.token is not None:
         told["TOKEN"] = str(args.token)
     if authority is not None:
@@ -135,12 +173,18 @@ def rules(args: CredentialsArgs) -> dict[str, list[rbac.PolicyRuleArgs]]:
     own = naming.namespace(args.site)
     found = {
         own: [
-            _rule("secrets", SECRET, "get", "patch"),
+            # To make it by name takes a patch, so that nothing else can be made.
+            _rule("secrets", SECRET, "create", "get", "patch"),
             rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
         ]
     }
     told = environment(args)
-    for variable, resource in (("HOST_CERTIFICATE", "secrets"), ("TOKEN", "secrets"), ("AUTHORITY", "configmaps")):
+    for variable, resource in (
+        ("HOST_CERTIFICATE", "secrets"),
+        ("TOKEN", "secrets"),
+        ("AUTHORITY", "configmaps"),
+        ("VOMS_TRUST", "configmaps"),
+    ):
         if variable in told:
             namespace, _, name = told[variable].partition("/")
             found.setdefault(namespace, []).append(_rule(resource, name, "get"))
@@ -149,19 +193,6 @@ def rules(args: CredentialsArgs) -> dict[str, list[rbac.PolicyRuleArgs]]:
 
 def _rule(resource: str, name: str, *verbs: str) -> rbac.PolicyRuleArgs:
     return rbac.PolicyRuleArgs(api_groups=[""], resources=[resource], resource_names=[name], verbs=list(verbs))
-
-
-def _secret(name: str, args: CredentialsArgs, parent: pulumi.Resource) -> core.Secret:
-    return core.Secret(
-        f"{name}-secret",
-        metadata=_metadata(SECRET, args),
-        type="Opaque",
-        opts=pulumi.ResourceOptions(
-            parent=parent,
-            # Written by the refresher. Even after a refresh of the state they are nobody else's to change.
-            ignore_changes=["data", "metadata.annotations"],
-        ),
-    )
 
 
 def _given(name: str, args: CredentialsArgs, own: pulumi.ResourceOptions) -> Iterator[pulumi.Resource]:
@@ -203,6 +234,10 @@ def _permissions(
             subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
             opts=pulumi.ResourceOptions(parent=parent, depends_on=[role, account]),
         )
+
+
+def _memory() -> core.VolumeArgs:
+    return core.VolumeArgs(name="scratch", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit="16Mi"))
 
 
 def _metadata(name: str, args: CredentialsArgs) -> meta.ObjectMetaArgs:

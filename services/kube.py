@@ -23,6 +23,7 @@ Kept = TypeVar("Kept")
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 PAGE = 500
 # A line of a watch holds one object, and etcd takes none above 1.5 MiB; aiohttp refuses lines of twice the buffer.
 LINE_BYTES = 2**21
@@ -247,6 +248,13 @@ class Api:
         Lists replace lists, but with `strategic` those of built-in kinds that have keys are merged by them.
         """
         return await self._call("PATCH", path, body=body, content_type=STRATEGIC_PATCH if strategic else MERGE_PATCH)
+
+    async def apply(self, path: str, body: Json, *, manager: str) -> Json:
+        """Makes an object unless it is there, in either case with what the body says, and no less than it has.
+
+        Needs the right to create just that name, which no other way of making an object is content with.
+        """
+        return await self._call("PATCH", path, params={"fieldManager": manager}, body=body, content_type=APPLY_PATCH)
 
     async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> Json:
         """Deletes an object if it still is the one with that UID."""

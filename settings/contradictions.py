@@ -207,3 +207,16 @@ def _credential_contradictions(credentials: Credentials, *, secret: bool) -> Ite
             f"would fall to {left} before it is renewed, below the {PILOT_FLOOR_HOURS} that a pilot asks for; "
             f"allowed: at most {credentials.proxy_hours - PILOT_FLOOR_HOURS}"
         )
+    elif not credentials.critical_hours <= credentials.alarm_hours <= left:
+        yield (
+            f"credentials.alarmHours is {credentials.alarm_hours}: it must lie between criticalHours, which is "
+            f"{credentials.critical_hours}, and the {left} that are left of a proxy when it is renewed"
+        )
+    if credentials.voms is not None:
+        group = f"/{credentials.voms.organisation}"
+        for index, attribute in enumerate(credentials.voms.attributes):
+            if attribute != group and not attribute.startswith(f"{group}/"):
+                yield (
+                    f"credentials.voms.attributes[{index}] is {attribute!r}, which is not in "
+                    f"{credentials.voms.organisation}: it must be {group} or begin with {group}/"
+                )

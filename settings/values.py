@@ -82,6 +82,9 @@ SiteName = Annotated[str, allowed(naming.is_site_name, naming.SITE_NAME_ALLOWED)
 ObjectName = Annotated[str, like(HOST, "the name of a Kubernetes object")]
 AtlasSite = Annotated[str, like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, '_', '.' and '-', at most 64")]
 Word = Annotated[str, like(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, '_', '.' and '-'")]
+Fqan = Annotated[
+    str, like(r"(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?", "a VOMS group or role, as in /atlas/Role=production")
+]
 HostPort = Annotated[str, allowed(_is_host_port, "a lower-case host name and a port, as in pool.example.org:9618")]
 Destination = Annotated[
     str, like(rf"\.?{HOST}", "a host name without port, or one with a leading dot for all hosts of a domain")

@@ -10,6 +10,7 @@ from settings.values import (
     Certificates,
     Closed,
     Destination,
+    Fqan,
     HostPort,
     Network,
     ObjectName,
@@ -61,13 +62,28 @@ class Token(Closed):
     namespace: ObjectName
 
 
+class Voms(Closed):
+    """What a virtual organisation shall say of the site, by its servers, which a ConfigMap tells and vouches for.
+
+    Its keys are vomses, ca.pem (who signed the servers' certificates and the host's) and HOST.lsc of each server.
+    """
+
+    organisation: Word
+    attributes: Annotated[tuple[Fqan, ...], Field(min_length=1)]
+    config_map: ObjectName
+    namespace: ObjectName
+
+
 class Credentials(Closed):
-    """What startds prove themselves with to the pool."""
+    """What startds prove themselves with to the pool, and payloads to the grid."""
 
     host_certificate: HostCertificate
     token: Token | None = None
+    voms: Voms | None = None
     proxy_hours: Annotated[int, Field(ge=PILOT_FLOOR_HOURS + 1, le=24 * 14)] = 96
     refresh_hours: Annotated[int, Field(ge=1)] = 6
+    alarm_hours: Annotated[int, Field(ge=1)] = 80
+    critical_hours: Annotated[int, Field(ge=1)] = PILOT_FLOOR_HOURS
 
 
 class Squid(Closed):

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from services.credentials.inputs import Problem, Refused, read_authority, read_host, read_token, said
 from services.credentials.metrics import Metrics
-from services.credentials.secret import Plan, Sources, decide, good, held_of, patience
+from services.credentials.secret import Plan, Sources, Terms, decide, good, held_of, patience
+from services.credentials.voms import AUTHORITIES, SERVERS, Voms, read_trust
 from services.events import announce
 from services.health import serve
 from services.kube import Access, Api, ApiError, ConflictError, DeniedError, Json, NotFoundError, in_cluster
@@ -24,10 +25,11 @@ Source = TypeVar("Source")
 
 # How soon a new certificate, token or authority is noticed; a failure is repeated sooner at first.
 LOOK_SECONDS = 60.0
+MANAGER = "credentials"
 FIRST_PAUSE_SECONDS = 2.0
 # What is in the way is said again so often, since an Event is forgotten after an hour.
 REPEAT_SECONDS = 3600.0
-# A turn is a few calls, each of which may wait for an API server that is out of reach; longer, and the loop hangs.
+# A turn is a few calls, each of which may wait for a server that is out of reach; longer, and the loop hangs.
 STUCK_SECONDS = 600.0
 
 
@@ -74,8 +76,10 @@ class Options:
         host: where the host certificate is.
         token: where the pool's token is, if the pool takes one.
         authority: where the pool's certificate authority is, if it is not one that everybody knows.
-        life: of a proxy.
-        period: between two proxies.
+        voms: where it is said who grants VOMS attributes; None if none are wanted.
+        organisation: whose attributes they are.
+        attributes: that are wanted.
+        terms: of proxies.
         port: to tell the health on.
     """
 
@@ -83,8 +87,10 @@ class Options:
     host: Reference
     token: Reference | None
     authority: Reference | None
-    life: timedelta
-    period: timedelta
+    voms: Reference | None
+    organisation: str
+    attributes: tuple[str, ...]
+    terms: Terms
     port: int
 
 
@@ -108,11 +114,18 @@ def options(environment: Mapping[str, str]) -> Options:
             raise ValueError(f"{variable} is {text!r}; it must be a positive whole number")
         return int(text)
 
+    def hours(variable: str, default: timedelta) -> timedelta:
+        return timedelta(hours=number(variable, default // timedelta(hours=1)))
+
     host = reference("HOST_CERTIFICATE", "Certificate", "Secret", "hostcert", "hostkey")
     namespace = environment.get("NAMESPACE")
     if host is None or not namespace:
         missing = "HOST_CERTIFICATE" if host is None else "NAMESPACE"
         raise ValueError(f"{missing} is not set; the Deployment of the refresher sets it")
+    organisation, _, attributes = environment.get("VOMS", "").partition(":")
+    voms = reference("VOMS_TRUST", "Voms", "ConfigMap", SERVERS, AUTHORITIES)
+    if bool(attributes) != (voms is not None):
+        raise ValueError("VOMS (as in atlas:/atlas/Role=production) and VOMS_TRUST are set together or not at all")
     return Options(
         secret=Reference(
             what="Proxy", kind="Secret", namespace=namespace, name=environment.get("SECRET", "proxy"), keys=("proxy",)
@@ -120,8 +133,15 @@ def options(environment: Mapping[str, str]) -> Options:
         host=host,
         token=reference("TOKEN", "Token", "Secret", "token"),
         authority=reference("AUTHORITY", "Authority", "ConfigMap", "ca.pem"),
-        life=timedelta(hours=number("PROXY_HOURS", 96)),
-        period=timedelta(hours=number("REFRESH_HOURS", 6)),
+        voms=voms,
+        organisation=organisation,
+        attributes=tuple(attributes.split(",")) if attributes else (),
+        terms=Terms(
+            life=hours("PROXY_HOURS", Terms.life),
+            period=hours("REFRESH_HOURS", Terms.period),
+            alarm=hours("ALARM_HOURS", Terms.alarm),
+            critical=hours("CRITICAL_HOURS", Terms.critical),
+        ),
         port=number("PORT", 8080),
     )
 
@@ -154,7 +174,7 @@ class Refresher:
         self._good_until: datetime | None = None
         self._told: dict[Problem, datetime] = {}
         self._turned = time.monotonic()
-        self.metrics = Metrics(clock)
+        self.metrics = Metrics(clock, wanted.terms)
 
     @property
     def ready(self) -> bool:
@@ -177,7 +197,7 @@ class Refresher:
         """Looks, and changes what is to be changed; the seconds until the next look."""
         secret: Json | None = None
         try:
-            secret = await self._api.get(self._options.secret.path)
+            secret = await self._secret()
             plan = await self._plan(secret)
             secret = await self._carry_out(plan, secret)
         except ConflictError:  # somebody was faster; the next look shows what he did
@@ -195,14 +215,26 @@ class Refresher:
             await self._tell(secret, plan.problems)
         return pause_after(self._failures, random.random())  # noqa: S311  spreads clients, guards nothing
 
+    async def _secret(self) -> Json:
+        """The Secret; if there is none, an empty one is made, as two who do so at once may."""
+        wanted = self._options.secret
+        try:
+            return await self._api.get(wanted.path)
+        except NotFoundError:
+            self._good_until = None
+            empty = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": wanted.name}, "type": "Opaque"}
+            return await self._api.apply(wanted.path, empty, manager=MANAGER)
+
     async def _plan(self, secret: Json) -> Plan:
         now, held = self._clock(), held_of(secret)
         kept = good(held, now)
         self._good_until = kept.expires if kept else None
         self.metrics.ends = {"proxy": kept.expires} if kept else {}
         self.metrics.renewed = held.renewed
-        most = patience(held, self._options.period, starting=self._starting)
-        return decide(held, await self._sources(now), now, life=self._options.life, most=most)
+        terms = self._options.terms
+        most = patience(held, terms.period, starting=self._starting)
+        # A VOMS server may take its time; the health is told meanwhile.
+        return await asyncio.to_thread(decide, held, await self._sources(now), now, terms=terms, most=most)
 
     async def _carry_out(self, plan: Plan, secret: Json) -> Json:
         """The Secret as it then is."""
@@ -230,7 +262,11 @@ class Refresher:
             authority=await self._read(wanted.authority, lambda data: read_authority(data["ca.pem"], now))
             if wanted.authority
             else None,
+            voms=await self._read(wanted.voms, self._trust) if wanted.voms else None,
         )
+
+    def _trust(self, data: Mapping[str, bytes]) -> Voms:
+        return read_trust(data, self._options.organisation, self._options.attributes)
 
     async def _read(self, reference: Reference, check: Callable[[Mapping[str, bytes]], Source]) -> Source | Problem:
         """What an object gives, or what is wrong with it."""
@@ -296,7 +332,7 @@ def _data(found: Json, reference: Reference) -> dict[str, bytes]:
 def _refusal(secret: Reference, error: ApiError) -> Problem:
     match error:
         case NotFoundError():
-            return Problem(reason="SecretMissing", sentence=f"{secret}: it is missing; `pulumi up` makes it")
+            return Problem(reason="SecretMissing", sentence=f"{secret}: its namespace is missing; `pulumi up` makes it")
         case DeniedError():
             said = "the refresher may not change it; `pulumi up` gives it the right"
             return Problem(reason="SecretDenied", sentence=f"{secret}: {said}")

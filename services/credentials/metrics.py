@@ -7,22 +7,24 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from services.credentials.inputs import Problem
+from services.credentials.secret import Terms
 
 
 class Metrics:
     """The refresher's metrics.
 
     Attributes:
-        ends: when the proxy, the certificate and the token end.
+        ends: when the proxy, its VOMS attributes, the certificate and the token end.
         renewed: when the proxy was made, whoever made it.
         problems: that a person has to put right.
     """
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], terms: Terms) -> None:
         self.ends: Mapping[str, datetime] = {}
         self.renewed: datetime | None = None
         self.problems: Sequence[Problem] = ()
         self._clock = clock
+        self._thresholds = {"warning": terms.alarm, "critical": terms.critical}
         self.registry = CollectorRegistry()
         self.refreshes = Counter(
             "credentials_refreshes", "Attempts to replace the proxy", ["result"], registry=self.registry
@@ -46,4 +48,9 @@ class Metrics:
         problem = GaugeMetricFamily("credentials_problem", "1 for each that there is now", labels=["reason"])
         for reason in {problem.reason for problem in self.problems}:
             problem.add_metric([reason], 1)
-        return [left, success, problem]
+        threshold = GaugeMetricFamily(
+            "credentials_threshold_seconds", "A proxy with less left is to be looked after", labels=["severity"]
+        )
+        for severity, least in self._thresholds.items():
+            threshold.add_metric([severity], least.total_seconds())
+        return [left, success, problem, threshold]

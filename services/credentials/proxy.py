@@ -1,6 +1,6 @@
 """Short-lived certificates made from a host's own (RFC 3820), and the check that whoever is shown one makes.
 
-A proxy says who made it and no more: the attributes of a virtual organisation would come in as one more extension.
+A proxy says who made it; the attributes of a virtual organisation come in as one more extension (voms.py).
 """
 
 import functools
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from services.credentials.inputs import PROXY_CERTIFICATE_INFORMATION, SKEW, Host, Refused, said
+from services.credentials.voms import ATTRIBUTE_CERTIFICATES, Membership, membership
 
 KEY_BITS = 2048
 # ProxyCertInfo { ProxyPolicy { id-ppl-inheritAll } }: whoever holds it may all that the host may.
@@ -36,12 +37,14 @@ class Proxy:
     Attributes:
         certificate: the proxy's own.
         issuer: the certificate that it was made from.
-        expires: when the first of the whole chain ends.
+        expires: when the first of the whole chain, or of its VOMS attributes, ends.
+        membership: what its VOMS attributes say; None if it has none.
     """
 
     certificate: x509.Certificate
     issuer: x509.Certificate
     expires: datetime
+    membership: Membership | None = None
 
 
 def make(host: Host, life: timedelta, now: datetime) -> bytes:
@@ -83,9 +86,12 @@ def read(pem: bytes, now: datetime) -> Proxy:
     chain = _chain(pem)
     begins = max(member.not_valid_before_utc for member in chain)
     expires = min(member.not_valid_after_utc for member in chain)
+    member_of = membership(pem) if _has_attributes(chain[0]) else None
+    if member_of is not None:
+        expires = min(expires, member_of.expires)
     if not begins - SKEW <= now < expires - SKEW:
         raise Refused("ProxyExpired", f"proxy: it is good from {said(begins)} to {said(expires)} only")
-    return Proxy(certificate=chain[0], issuer=chain[1], expires=expires)
+    return Proxy(certificate=chain[0], issuer=chain[1], expires=expires, membership=member_of)
 
 
 @functools.lru_cache(maxsize=2)  # checking a key takes a tenth of a second, and each minute it is the same one
@@ -105,6 +111,10 @@ def _chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     if certificate.public_key() != key.public_key():
         raise Refused("ProxyBroken", "proxy: its key is another's")
     return (certificate, issuer, *above)
+
+
+def _has_attributes(certificate: x509.Certificate) -> bool:
+    return any(extension.oid == ATTRIBUTE_CERTIFICATES for extension in certificate.extensions)
 
 
 def _usage() -> x509.KeyUsage:

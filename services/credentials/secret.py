@@ -1,7 +1,7 @@
 """The Secret that startds mount: what it holds, and what is to be changed in it.
 
-Pure, but for the random numbers in a new proxy. Each of its parts is replaced only by one that was checked, and what
-cannot be replaced stays.
+Pure, but for the making of a new proxy, for which a VOMS server may be asked. Each of its parts is replaced only by one
+that was checked, and what cannot be replaced stays.
 """
 
 import base64
@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from services.credentials import proxy
+from services.credentials import proxy, voms
 from services.credentials.inputs import SKEW, Host, Problem, Refused, Token, read_token, said
 from services.credentials.proxy import Proxy
+from services.credentials.voms import Voms
 from services.kube import Json
 from services.times import seconds, timestamp
 
@@ -25,9 +26,7 @@ AUTHORITY = "ca.pem"
 EXPIRES = "atlas-sites.io/expires"
 RENEWED = "atlas-sites.io/renewed"
 FINGERPRINT = "atlas-sites.io/fingerprint"
-
-# Pilots refuse to start on a proxy with less left.
-FLOOR = timedelta(hours=72)
+ATTRIBUTES = "atlas-sites.io/attributes"
 # Refreshers of many sites that were started together shall not stay together.
 JITTER = 0.1
 
@@ -58,6 +57,24 @@ class Sources:
     host: Host | Problem
     token: Token | Problem | None
     authority: bytes | Problem | None
+    voms: Voms | Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What lifetimes are wanted of proxies.
+
+    Attributes:
+        life: that is asked for.
+        period: between two.
+        alarm: one with less left is a problem.
+        critical: one with less left is of no use to pilots, which refuse to start on it.
+    """
+
+    life: timedelta = timedelta(hours=96)
+    period: timedelta = timedelta(hours=6)
+    alarm: timedelta = timedelta(hours=80)
+    critical: timedelta = timedelta(hours=72)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +86,7 @@ class Plan:
         proxy: the good one that the Secret then holds, if any.
         renewed: whether it is a new one.
         failed: whether there should have been a new one.
-        ends: when the proxy, the certificate and the token end, as far as there are any.
+        ends: when the proxy, its VOMS attributes, the certificate and the token end, as far as there are any.
         problems: that a person has to put right.
     """
 
@@ -117,30 +134,34 @@ def fingerprint(host: Host) -> str:
     return host.certificate.fingerprint(SHA256()).hex(":").upper()
 
 
-def decide(held: Held, sources: Sources, now: datetime, *, life: timedelta, most: timedelta) -> Plan:
+def decide(held: Held, sources: Sources, now: datetime, *, terms: Terms, most: timedelta) -> Plan:
     """What is to be changed in the Secret, in one go.
 
     Args:
         held: what it holds.
         sources: what there is to fill it with.
         now: the time.
-        life: of a new proxy.
+        terms: of proxies.
         most: the age at which a good proxy is replaced.
     """
     data: dict[str, bytes | None] = {}
-    annotations: dict[str, str] = {}
-    problems = [given for given in (sources.host, sources.token, sources.authority) if isinstance(given, Problem)]
-    best, host = good(held, now), sources.host
-    due = _due(held, best, host, now, most)
-    if due and isinstance(host, Host):
-        made = proxy.make(host, life, now)
+    annotations: dict[str, str | None] = {}
+    given = (sources.host, sources.token, sources.authority, sources.voms)
+    problems = [each for each in given if isinstance(each, Problem)]
+    best, renewed, host = good(held, now), held.renewed, sources.host
+    due = _due(held, best, sources, now, most)
+    if due and isinstance(host, Host) and not isinstance(sources.voms, Problem):
+        kept = best if _wanted(held, sources) else None
         try:
-            best = proxy.read(made, now)
+            made, best = _new(host, sources.voms, kept, now, terms.life)
         except Refused as refused:
             problems.append(refused.problem)
         else:
+            renewed = now
             data[PROXY] = made
             annotations = {RENEWED: timestamp(now.timestamp()), FINGERPRINT: fingerprint(host)}
+            if held.annotations.get(ATTRIBUTES) != _attributes(sources.voms):
+                annotations[ATTRIBUTES] = _attributes(sources.voms)
     token = _token(held, sources, now, data)
     if sources.authority is None and AUTHORITY in held.data:
         data[AUTHORITY] = None
@@ -150,6 +171,7 @@ def decide(held: Held, sources: Sources, now: datetime, *, life: timedelta, most
         what: end
         for what, end in (
             ("proxy", best.expires if best else None),
+            ("attributes", best.membership.expires if best and best.membership else None),
             ("certificate", host.expires if isinstance(host, Host) else None),
             ("token", token.expires if token else None),
         )
@@ -164,15 +186,66 @@ def decide(held: Held, sources: Sources, now: datetime, *, life: timedelta, most
         renewed=PROXY in data,
         failed=due and PROXY not in data,
         ends=ends,
-        problems=(*problems, *_warnings(host, best, now, life)),
+        problems=(*problems, *_warnings(host, best, renewed, now, terms)),
     )
 
 
-def _due(held: Held, kept: Proxy | None, host: Host | Problem, now: datetime, most: timedelta) -> bool:
-    """Whether the proxy is to be replaced; that of another certificate is, however young."""
+def _due(held: Held, kept: Proxy | None, sources: Sources, now: datetime, most: timedelta) -> bool:
+    """Whether the proxy is to be replaced; one of another certificate or with other attributes is, however young."""
     if kept is None or held.renewed is None or not held.renewed - SKEW <= now < held.renewed + most:
         return True
-    return isinstance(host, Host) and held.annotations.get(FINGERPRINT) != fingerprint(host)
+    return not _wanted(held, sources)
+
+
+def _wanted(held: Held, sources: Sources) -> bool:
+    """Whether the proxy is of the certificate, and with the attributes, that are wanted; as far as that is known."""
+    host = sources.host
+    other = isinstance(host, Host) and held.annotations.get(FINGERPRINT) != fingerprint(host)
+    if not isinstance(sources.voms, Problem):
+        other = other or held.annotations.get(ATTRIBUTES) != _attributes(sources.voms)
+    return not other
+
+
+def _attributes(wanted: Voms | None) -> str | None:
+    return ",".join(wanted.attributes) if wanted else None
+
+
+def _new(host: Host, wanted: Voms | None, kept: Proxy | None, now: datetime, life: timedelta) -> tuple[bytes, Proxy]:
+    """A new proxy, as it is written and as it is read.
+
+    Args:
+        host: whose it is.
+        wanted: what it shall say beside that.
+        kept: the one that it shall replace, if that is as wanted, but for its age.
+        now: the time.
+        life: that is asked for.
+
+    Raises:
+        Refused: it cannot be made, would not be accepted, or is no better than the one that is kept.
+    """
+    if wanted is None:
+        made = proxy.make(host, life, now)
+        return made, proxy.read(made, now)
+    made = voms.make(host, wanted, min(life, host.expires - now))
+    new = proxy.read(made, now)
+    lacking = voms.missing(wanted, new.membership.attributes if new.membership else ())
+    if lacking:
+        raise Refused(
+            "VomsAttributeMissing",
+            f"VOMS of {wanted.organisation}: the server left out {', '.join(lacking)}; ask the organisation for the "
+            "role, or ask for less",
+        )
+    if kept is not None and new.expires <= kept.expires:
+        raise _grants_less(life)
+    return made, new
+
+
+def _grants_less(life: timedelta) -> Refused:
+    return Refused(
+        "VomsGrantsLess",
+        f"proxy: its VOMS attributes end sooner than the {life // timedelta(hours=1)} hours that were asked for; ask "
+        "the organisation to grant more",
+    )
 
 
 def _token(held: Held, sources: Sources, now: datetime, data: dict[str, bytes | None]) -> Token | None:
@@ -193,22 +266,36 @@ def _token(held: Held, sources: Sources, now: datetime, data: dict[str, bytes | 
         return None
 
 
-def _warnings(host: Host | Problem, best: Proxy | None, now: datetime, life: timedelta) -> Iterator[Problem]:
+def _warnings(
+    host: Host | Problem, best: Proxy | None, renewed: datetime | None, now: datetime, terms: Terms
+) -> Iterator[Problem]:
     """What will become a problem."""
-    if isinstance(host, Host) and host.expires < now + life:
+    if best is not None and best.membership is not None and renewed is not None:
+        asked = min(renewed + terms.life, host.expires if isinstance(host, Host) else best.membership.expires)
+        if best.membership.expires < asked - SKEW:
+            yield _grants_less(terms.life).problem
+    if isinstance(host, Host) and host.expires < now + terms.life:
         yield Problem(
             reason="CertificateEndsSoon",
             sentence=f"hostcert: it ends at {said(host.expires)}, sooner than a proxy should; get another",
         )
-    if best is not None and best.expires < now + FLOOR:
+    if best is None:
+        return
+    if best.expires < now + terms.critical:
         yield Problem(
             reason="ProxyBelowFloor",
             sentence=f"proxy: it ends at {said(best.expires)}, and pilots refuse to start with less than "
-            f"{FLOOR // timedelta(hours=1)} hours left; put right what keeps it from being renewed for longer",
+            f"{terms.critical // timedelta(hours=1)} hours left; put right what keeps it from being renewed for longer",
+        )
+    elif best.expires < now + terms.alarm:
+        yield Problem(
+            reason="ProxyEndsSoon",
+            sentence=f"proxy: it ends at {said(best.expires)}, in less than {terms.alarm // timedelta(hours=1)} hours; "
+            "put right what keeps it from being renewed for longer",
         )
 
 
-def _patch(held: Held, data: Mapping[str, bytes | None], annotations: Mapping[str, str]) -> Json:
+def _patch(held: Held, data: Mapping[str, bytes | None], annotations: Mapping[str, str | None]) -> Json:
     return {
         "metadata": {"uid": held.uid, "resourceVersion": held.version, "annotations": dict(annotations)},
         "data": {key: None if value is None else base64.b64encode(value).decode() for key, value in data.items()},

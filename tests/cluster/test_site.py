@@ -143,10 +143,10 @@ def test_the_kubeconfig_is_secret_in_the_outputs_and_in_the_state() -> None:
     assert "client-key-data" not in pulumi("stack export --stack dev").stdout
 
 
-def test_the_credentials_are_nowhere_in_the_state_to_be_read(site: Cluster) -> None:
-    # A refresh reads the Secret back; the engine keeps what it read, encrypted.
+def test_no_byte_of_the_credentials_is_in_the_state_even_decrypted_after_a_refresh(site: Cluster) -> None:
+    # A refresh reads back all that the stack declares; of these, that is nothing, not even encrypted.
     pulumi("refresh --stack dev --yes --skip-preview --non-interactive")
-    state = pulumi("stack export --stack dev").stdout
+    state = pulumi("stack export --stack dev --show-secrets").stdout
     inside = json.loads(site.kubectl("get", "secret", "proxy", "-n", SITE, "-o", "json"))["data"]
     assert {"proxy", "token"} <= inside.keys()
     for name in ("proxy", "token"):
@@ -157,6 +157,24 @@ def test_the_credentials_are_nowhere_in_the_state_to_be_read(site: Cluster) -> N
     assert "hostkey.pem" not in state
     key = (state_dir() / "certificates" / "hostkey.pem").read_text().splitlines()[1]
     assert key not in state
+
+
+def test_the_refresher_makes_its_one_secret_by_name_and_no_other(site: Cluster) -> None:
+    def allowed(*words: str) -> bool:
+        who = f"--as=system:serviceaccount:{SITE}:credentials"
+        return site.kubectl("auth", "can-i", *words, "-n", SITE, who, check=False).strip() == "yes"
+
+    assert all(allowed(verb, "secrets/proxy") for verb in ("create", "get", "patch"))
+    assert not any(allowed(verb, "secrets/other") for verb in ("create", "get", "patch"))
+    assert not any(allowed(verb, "secrets") for verb in ("create", "list", "watch", "delete"))
+    site.kubectl("delete", "secret", "proxy", "-n", SITE)
+    site.eventually(
+        lambda: site.kubectl(
+            "get", "secret", "proxy", "-n", SITE, "-o", "jsonpath={.data.proxy}", "--ignore-not-found"
+        ),
+        "the Secret is made and filled again",
+        SITE,
+    )
 
 
 def test_a_refreshed_proxy_stays_through_up_and_refresh(site: Cluster) -> None:

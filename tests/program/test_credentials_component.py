@@ -7,7 +7,7 @@ import pulumi
 import pytest
 from pulumi_kubernetes.core import v1 as core
 
-from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference
+from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from services.credentials.main import options
 from tests.program.monitor import Monitor, Resource, deploy
 
@@ -22,6 +22,14 @@ BY_REFERENCE: dict[str, Any] = {
     "token": Reference(namespace="pool", name="startd-token"),
     "authority": Reference(namespace="pool", name="pool-ca"),
 }
+WITH_VOMS: dict[str, Any] = {
+    **BY_REFERENCE,
+    "voms": Voms(
+        organisation="atlas",
+        attributes=["/atlas/Role=production", "/atlas"],
+        trust=Reference(namespace="default", name="voms"),
+    ),
+}
 BY_VALUE: dict[str, Any] = {
     "host_certificate": HostCertificate(certificate="CERTIFICATE", key="KEY"),
     "authority": "AUTHORITY",
@@ -34,8 +42,7 @@ def arguments(**more: Any) -> CredentialsArgs:
         namespace=pulumi.Output.from_input("a"),
         priority="a-service",
         image="services@sha256:0",
-        proxy_hours=96,
-        refresh_hours=6,
+        terms=Terms(proxy=96, refresh=6, alarm=80, critical=72),
         **more,
     )
 
@@ -65,18 +72,23 @@ def roles(monitor: Monitor) -> dict[tuple[str, str], list[tuple[str, str, str]]]
     }
 
 
-def test_the_secret_is_declared_empty_and_its_contents_are_left_to_the_refresher() -> None:
-    secret = declared(**BY_REFERENCE).one(SECRET)
-    assert secret.inputs["metadata"]["name"] == "proxy"
-    assert not {"data", "stringData"} & set(secret.inputs)
-    assert "annotations" not in secret.inputs["metadata"]
-    assert set(secret.ignore_changes) == {"data", "metadata.annotations"}
-    assert {"data", "stringData"} <= set(secret.secret_outputs)
+def test_the_secret_is_the_refreshers_own_so_that_no_state_ever_holds_it() -> None:
+    assert declared(**BY_REFERENCE).all(SECRET) == []
+
+
+def test_with_voms_the_refresher_may_read_whom_to_trust_and_has_a_directory_in_memory() -> None:
+    monitor = declared(**WITH_VOMS)
+    assert ("configmaps", "voms", "get") in roles(monitor)["default", "a-credentials"]
+    spec = monitor.one(DEPLOYMENT).inputs["spec"]["template"]["spec"]
+    assert spec["volumes"] == [{"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}]
+    assert container(monitor)["volumeMounts"] == [{"name": "scratch", "mountPath": "/tmp"}]
+    told = {entry["name"]: entry.get("value", "a") for entry in container(monitor)["env"]}
+    assert told["VOMS"] == "atlas:/atlas/Role=production,/atlas"
 
 
 def test_the_refresher_may_read_what_it_is_told_of_and_write_one_secret() -> None:
     assert roles(declared(**BY_REFERENCE)) == {
-        ("a", "credentials"): [("secrets", "proxy", "get,patch"), ("events", "*", "create")],
+        ("a", "credentials"): [("secrets", "proxy", "create,get,patch"), ("events", "*", "create")],
         ("default", "a-credentials"): [("secrets", "atlas-cert", "get")],
         ("pool", "a-credentials"): [("secrets", "startd-token", "get"), ("configmaps", "pool-ca", "get")],
     }
@@ -86,7 +98,7 @@ def test_what_is_in_the_sites_own_namespace_needs_no_second_role() -> None:
     monitor = declared(host_certificate=Reference(namespace="a", name="mine"))
     assert roles(monitor) == {
         ("a", "credentials"): [
-            ("secrets", "proxy", "get,patch"),
+            ("secrets", "proxy", "create,get,patch"),
             ("events", "*", "create"),
             ("secrets", "mine", "get"),
         ]
@@ -102,7 +114,7 @@ def test_a_certificate_that_the_stack_holds_stays_secret_on_its_way_into_the_clu
     assert monitor.one(CONFIG_MAP).inputs["data"] == {"ca.pem": "AUTHORITY"}
     assert roles(monitor) == {
         ("a", "credentials"): [
-            ("secrets", "proxy", "get,patch"),
+            ("secrets", "proxy", "create,get,patch"),
             ("events", "*", "create"),
             ("secrets", "host-certificate", "get"),
             ("configmaps", "pool-ca", "get"),
@@ -113,23 +125,26 @@ def test_a_certificate_that_the_stack_holds_stays_secret_on_its_way_into_the_clu
 def test_without_token_and_authority_the_refresher_is_told_of_none() -> None:
     monitor = declared(host_certificate=Reference(namespace="default", name="atlas-cert"))
     told = {entry["name"] for entry in container(monitor)["env"]}
-    assert told == {"NAMESPACE", "SECRET", "HOST_CERTIFICATE", "PROXY_HOURS", "REFRESH_HOURS"}
+    hours = {"PROXY_HOURS", "REFRESH_HOURS", "ALARM_HOURS", "CRITICAL_HOURS"}
+    assert told == {"NAMESPACE", "SECRET", "HOST_CERTIFICATE"} | hours
     assert monitor.all(CONFIG_MAP) == []
 
 
-@pytest.mark.parametrize("more", [BY_REFERENCE, BY_VALUE], ids=["by reference", "by value"])
+@pytest.mark.parametrize("more", [BY_REFERENCE, BY_VALUE, WITH_VOMS], ids=["by reference", "by value", "with VOMS"])
 def test_the_refresher_understands_what_it_is_told_and_may_read_all_of_it(more: dict[str, Any]) -> None:
     monitor = declared(**more)
     environment = {entry["name"]: entry.get("value", "a") for entry in container(monitor)["env"]}
     wanted = options(environment)
-    assert (wanted.life.total_seconds(), wanted.period.total_seconds()) == (96 * 3600, 6 * 3600)
+    terms = wanted.terms
+    hours = [each.total_seconds() / 3600 for each in (terms.life, terms.period, terms.alarm, terms.critical)]
+    assert hours == [96, 6, 80, 72]
     readable = {
         (namespace, resource, name)
         for (namespace, _), allowed in roles(monitor).items()
         for resource, name, verbs in allowed
         if "get" in verbs
     }
-    for reference in (wanted.secret, wanted.host, wanted.token, wanted.authority):
+    for reference in (wanted.secret, wanted.host, wanted.token, wanted.authority, wanted.voms):
         if reference is not None:
             assert (reference.namespace, f"{reference.kind.lower()}s", reference.name) in readable
 
@@ -154,7 +169,7 @@ def test_who_uses_the_secret_waits_for_a_good_proxy_and_is_told_soon_that_there_
     assert monitor.one("atlas-sites:index:Credentials").outputs == monitor.stack.outputs
     deployment = monitor.one(DEPLOYMENT)
     assert deployment.timeouts == {"create": "3m", "update": "3m"}
-    needed = {resource.urn for resource in monitor.all() if resource.type in {SECRET, BINDING}}
+    needed = {resource.urn for resource in monitor.all() if resource.type == BINDING}
     assert needed <= set(deployment.depends_on)
     assert container(monitor)["readinessProbe"]["httpGet"]["path"] == "/readyz"
     service = monitor.one("kubernetes:core/v1:Service")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.kube import Api, Json, error_of
+from services.kube import APPLY_PATCH, Api, Json, error_of
 from services.times import timestamp
 from services.vacuum.model import GROUP
 from services.vacuum.objects import pods_path, sets_path
@@ -86,6 +86,13 @@ class Server:
                 del found["data"][key]
         return self._sweep(path, self.put(path, found))
 
+    def apply(self, path: str, body: Json) -> Json:
+        """Makes an object unless it is there; fields that the body leaves out stay."""
+        if path in self.objects:
+            return self.objects[path]
+        body["metadata"]["namespace"] = path.split("/")[4]
+        return self.create(path.rpartition("/")[0], body)
+
     def delete(self, path: str, options: Json) -> Json:
         """Marks an object as deleted; it goes when nothing holds it."""
         found = copy.deepcopy(self.find(path, options.get("preconditions", {})))
@@ -133,6 +140,7 @@ class StandInApi(Api):
             return copy.deepcopy(self._read(path))
         number = next(self._writes)
         self._cut(number, "before")
+        verb = "APPLY" if content_type == APPLY_PATCH else verb
         self._server.calls.append((verb, path))
         answer = copy.deepcopy(self._write(verb, path, copy.deepcopy(body or {})))
         self._cut(number, "after")
@@ -151,6 +159,8 @@ class StandInApi(Api):
                 return self._server.replace_status(path.removesuffix("/status"), body)
             case "PUT":
                 return self._server.put(path, {**self._server.find(path, body["metadata"]), "spec": body["spec"]})
+            case "APPLY":
+                return self._server.apply(path, body)
             case "PATCH":
                 return self._server.merge(path, body)
             case _:

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 
 from services.credentials import proxy
 from services.credentials.main import Refresher, options, pause_after
-from services.credentials.secret import EXPIRES, RENEWED
+from services.credentials.secret import EXPIRES, RENEWED, Terms
 from services.kube import Json, error_of
 from tests.services.certificates import DAY, HOUR, NOW, Wish, authority, certificate, key_pem, token
 from tests.services.stand_in import NAMESPACE, Crash, Server, StandInApi
@@ -139,6 +139,38 @@ def test_a_new_site_has_its_credentials_after_one_turn(place: Place) -> None:
     assert place.metric('credentials_seconds_to_expiry{what="token"}') == 7 * 86400
     assert place.metric("credentials_last_success_timestamp_seconds") == NOW.timestamp()
     assert place.metric('credentials_refreshes_total{result="renewed"}') == 1
+
+
+def test_a_secret_that_is_not_there_is_made_and_filled_and_made_again_when_it_is_deleted(place: Place) -> None:
+    for _ in range(2):
+        del place.server.objects[SECRET]
+        place.turn(timedelta(minutes=1))
+        assert set(place.data) == {"proxy", "token", "ca.pem"}
+        assert place.refresher.ready
+    made = [verb for verb, path in place.server.calls if path == SECRET]
+    assert made == ["APPLY", "PATCH"] * 2
+
+
+@pytest.mark.parametrize(
+    ("age", "reason", "message"),
+    [
+        (15, None, None),
+        (17, "ProxyEndsSoon", "proxy: it ends at 2030-01-05 12:00 UTC, in less than 80 hours; put right"),
+        (25, "ProxyBelowFloor", "proxy: it ends at 2030-01-05 12:00 UTC, and pilots refuse to start with less than 72"),
+    ],
+)
+def test_a_proxy_that_gets_old_is_told_at_80_and_at_72_hours(
+    place: Place, age: int, reason: str | None, message: str | None
+) -> None:
+    place.turn()
+    place.make(CERTIFICATE, {})
+    place.turn(age * HOUR)
+    told = {reason: message for reason, message in place.events() if reason != "CertificateMissing"}
+    assert set(told) == ({reason} if reason else set())
+    assert all(sentence.startswith(message or "") for sentence in told.values())
+    assert place.metric('credentials_seconds_to_expiry{what="proxy"}') == (96 - age) * 3600
+    assert place.metric('credentials_threshold_seconds{severity="warning"}') == 80 * 3600
+    assert place.metric('credentials_threshold_seconds{severity="critical"}') == 72 * 3600
 
 
 def test_a_day_costs_one_write_each_six_hours_or_a_little_less(place: Place) -> None:
@@ -302,7 +334,7 @@ def test_a_proxy_that_nobody_renews_is_good_to_its_end_and_not_beyond(place: Pla
         place.turn(HOUR)
         readiness.append(place.refresher.ready)
     assert readiness == [True] * 95 + [False] * 5
-    assert {reason for reason, _ in place.events()} == {"CertificateMissing", "ProxyBelowFloor"}
+    assert {reason for reason, _ in place.events()} == {"CertificateMissing", "ProxyEndsSoon", "ProxyBelowFloor"}
     assert "proxy" in place.data
 
 
@@ -384,11 +416,17 @@ def test_wherever_it_is_killed_the_secret_holds_all_or_nothing(kills: list[tuple
 def test_options_come_from_the_environment() -> None:
     least = options({"NAMESPACE": "site", "HOST_CERTIFICATE": "default/atlas-cert"})
     assert (least.token, least.authority, least.port) == (None, None, 8080)
-    assert (least.life, least.period) == (96 * HOUR, 6 * HOUR)
+    assert least.terms == Terms(life=96 * HOUR, period=6 * HOUR, alarm=80 * HOUR, critical=72 * HOUR)
+    assert least.voms is None
     assert (least.secret.path, least.host.path) == ("/api/v1/namespaces/site/secrets/proxy", CERTIFICATE)
-    whole = options({**WHOLE, "SECRET": "mine", "PROXY_HOURS": "100", "REFRESH_HOURS": "3", "PORT": "9"})
+    voms = {"VOMS": "atlas:/atlas/Role=production,/atlas", "VOMS_TRUST": "default/voms"}
+    own = {"SECRET": "mine", "PROXY_HOURS": "100", "REFRESH_HOURS": "3", "ALARM_HOURS": "90", "CRITICAL_HOURS": "80"}
+    whole = options({**WHOLE, **own, **voms, "PORT": "9"})
     assert (str(whole.token), str(whole.authority)) == ("Secret pool/startd-token", "ConfigMap pool/pool-ca")
-    assert (whole.life, whole.period, whole.port, whole.secret.name) == (100 * HOUR, 3 * HOUR, 9, "mine")
+    assert whole.terms == Terms(life=100 * HOUR, period=3 * HOUR, alarm=90 * HOUR, critical=80 * HOUR)
+    assert (str(whole.voms), whole.organisation) == ("ConfigMap default/voms", "atlas")
+    assert whole.attributes == ("/atlas/Role=production", "/atlas")
+    assert (whole.port, whole.secret.name) == (9, "mine")
 
 
 @pytest.mark.parametrize(
@@ -400,6 +438,8 @@ def test_options_come_from_the_environment() -> None:
         ({"TOKEN": "a/b/c"}, "TOKEN is 'a/b/c'; it must be"),
         ({"PROXY_HOURS": "4 days"}, "PROXY_HOURS is '4 days'; it must be a positive whole number"),
         ({"REFRESH_HOURS": "0"}, "REFRESH_HOURS is '0'"),
+        ({"VOMS": "atlas:/atlas"}, "VOMS (as in atlas:/atlas/Role=production) and VOMS_TRUST are set together"),
+        ({"VOMS_TRUST": "default/voms"}, "VOMS (as in atlas:/atlas/Role=production) and VOMS_TRUST are set together"),
     ],
 )
 def test_an_environment_that_makes_no_sense_is_told(change: dict[str, str], sentence: str) -> None:

@@ -20,6 +20,7 @@ from services.credentials.secret import (
     Held,
     Plan,
     Sources,
+    Terms,
     decide,
     fingerprint,
     held_of,
@@ -64,7 +65,7 @@ def filled(data: Mapping[str, bytes] | None = None, expires: datetime = NOW + LI
 
 
 def plan(before: Held, given: Sources | None = None, now: datetime = NOW, most: timedelta = PERIOD) -> Plan:
-    return decide(before, given or sources(), now, life=LIFE, most=most)
+    return decide(before, given or sources(), now, terms=Terms(life=LIFE, period=PERIOD), most=most)
 
 
 def written(found: Plan) -> dict[str, bytes | None]:
@@ -180,7 +181,8 @@ def reasons(found: Plan) -> list[str]:
     [
         (97 * HOUR, []),
         (90 * HOUR, ["CertificateEndsSoon"]),
-        (72 * HOUR, ["CertificateEndsSoon"]),
+        (80 * HOUR, ["CertificateEndsSoon"]),
+        (72 * HOUR, ["CertificateEndsSoon", "ProxyEndsSoon"]),
         (71 * HOUR, ["CertificateEndsSoon", "ProxyBelowFloor"]),
         (1 * HOUR, ["CertificateEndsSoon", "ProxyBelowFloor"]),
     ],

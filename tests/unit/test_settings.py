@@ -103,6 +103,7 @@ TOO_OFTEN = (
     "is 25: a proxy of 96 hours would fall to 71 before it is renewed, "
     "below the 72 that a pilot asks for; allowed: at most 24"
 )
+ALARM = "it must lie between criticalHours, which is 72, and the 90 that are left of a proxy when it is renewed"
 INDEX = "is 1024: the index of a cache of 51200 MiB takes 700 MiB, so allow at least 2800, or lower cacheMib"
 POOL = {
     "name": "jobs",
@@ -157,10 +158,23 @@ WRONG_COMBINATIONS = [
     ("pool.certificateAuthority", {}, ONE_AUTHORITY),
     ("credentials.hostCertificate", {"secret": "x"}, "must be either secret and namespace, or certificate and key"),
     ("credentials.refreshHours", 25, TOO_OFTEN),
+    ("credentials.alarmHours", 91, f"is 91: {ALARM}"),
+    ("credentials.alarmHours", 71, f"is 71: {ALARM}"),
     ("squid.memoryMib", 1024, INDEX),
     ("startds.requestedCores", 2, "is 2.0: a startd cannot request more than its cores, 1"),
 ]
+VOMS = {"organisation": "atlas", "configMap": "voms", "namespace": "default"}
 IN_BLOCKS = [
+    (
+        "credentials.voms",
+        {**VOMS, "attributes": ["/cms/Role=production"]},
+        "attributes[0] is '/cms/Role=production', which is not in atlas: it must be /atlas or begin with /atlas/",
+    ),
+    (
+        "credentials.voms",
+        {**VOMS, "attributes": ["atlas:production"]},
+        "attributes[0] is 'atlas:production'; allowed: a VOMS group or role, as in /atlas/Role=production",
+    ),
     ("pool.certificateAuthority", {"pem": KEY}, f"pem {PEM}"),
     ("pool.certificateAuthority", {"pem": CERTIFICATE + KEY}, f"pem {PEM}"),
     (
