@@ -35,8 +35,8 @@ from tests.engine.stacks import Stack, cloud_site  # noqa: E402
 
 RESULTS = CHECKOUT / "benchmarks/results/preview.json"
 ATTEMPTS = 3
-KIND = ("azure", "gcp")
-MODULES = {"azure": "components.cluster.azure", "gcp": "components.cluster.gcp"}
+KIND = ("azure", "gcp", "aws")
+MODULES = {kind: f"components.cluster.{kind}" for kind in KIND}
 OWN = ("settings", "clusters", "sites", "outputs", "mistakes", "components")
 SDKS = ("pulumi_azure_native", "pulumi_gcp", "pulumi_aws")
 SAMPLE_SECONDS = 0.1

@@ -5,6 +5,7 @@ from typing import TypeVar
 import pulumi
 
 Value = TypeVar("Value")
+NOT_MADE = "not-made"
 
 
 def after(resource: pulumi.Resource, value: Value) -> pulumi.Output[Value]:
@@ -15,3 +16,19 @@ def after(resource: pulumi.Resource, value: Value) -> pulumi.Output[Value]:
     out, and ends the update of all other sites over the missing name.
     """
     return resource.urn.apply(lambda _: value)
+
+
+def id_of(resource: pulumi.CustomResource) -> pulumi.Output[str]:
+    """The ID that a cloud gives to a resource; of one that could not be made, some text in its place.
+
+    For where nobody can know it beforehand. What is made of it then depends on the resource, passes the engine's check,
+    and is left out.
+    """
+
+    async def text() -> str:
+        return await resource.id.future() or NOT_MADE
+
+    async def known() -> bool:
+        return not pulumi.runtime.is_dry_run() or await resource.id.is_known()
+
+    return pulumi.Output({resource}, text(), known())

@@ -9,6 +9,7 @@ import pulumi_aws as aws
 from pulumi_aws import eks
 
 from components import naming
+from components.after import id_of
 from components.cluster import aws_autoscaler, aws_nodes, aws_pools, aws_roles
 from components.cluster.aws_kubeconfig import kubeconfig
 from components.cluster.aws_network import NodeNetwork, node_network
@@ -82,7 +83,7 @@ class AmazonCluster(Cluster):
         admins = [_admin(name, args, admin, _after(own, cluster)) for admin in args.admins]
         before = [_addon(name, args.site, addon, _after(own, cluster)) for addon in BEFORE_NODES]
         home = aws_pools.Home(
-            site=args.site, role=own_nodes.arn, subnet=network.nodes.id, version=args.kubernetes_version
+            site=args.site, role=own_nodes.arn, subnet=id_of(network.nodes), version=args.kubernetes_version
         )
         # Nodes cannot register before their role may, nor without addresses for pods, nor pull images with no way out.
         ready = _after(own, cluster, *own_nodes.needs, *before, *network.way_out)
@@ -132,7 +133,7 @@ def _cluster(
         role_arn=role.arn,
         version=args.kubernetes_version,
         vpc_config=eks.ClusterVpcConfigArgs(
-            subnet_ids=[network.nodes.id, network.second.id],
+            subnet_ids=[id_of(network.nodes), id_of(network.second)],
             endpoint_public_access=True,
             public_access_cidrs=list(args.authorized_networks),
             # Nodes come from within, and need not be among the networks.

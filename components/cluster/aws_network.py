@@ -7,6 +7,7 @@ import pulumi
 from pulumi_aws import ec2
 
 from components import naming
+from components.after import id_of
 from components.cluster import aws_nodes
 
 EVERYWHERE = "0.0.0.0/0"
@@ -54,38 +55,38 @@ def node_network(
     nodes = _subnet(f"{name}-subnet-nodes", site, vpc, parts.nodes, here, own)
     second = _subnet(f"{name}-subnet-second", site, vpc, parts.second, second_zone, own)
     public = _subnet(f"{name}-subnet-public", site, vpc, parts.public, here, own)
-    gateway = ec2.InternetGateway(f"{name}-internet", vpc_id=vpc.id, tags=_called(site, "internet"), opts=own)
+    gateway = ec2.InternetGateway(f"{name}-internet", vpc_id=id_of(vpc), tags=_called(site, "internet"), opts=own)
     address = ec2.Eip(f"{name}-address", domain="vpc", tags=_called(site, "nat"), opts=own)
     outside, outside_of_subnet = _routes(f"{name}-public", site, vpc, public, own)
     to_internet = ec2.Route(
         f"{name}-public-route",
-        route_table_id=outside.id,
+        route_table_id=id_of(outside),
         destination_cidr_block=EVERYWHERE,
-        gateway_id=gateway.id,
+        gateway_id=id_of(gateway),
         opts=own,
     )
     nat = ec2.NatGateway(
         f"{name}-nat",
-        allocation_id=address.id,
-        subnet_id=public.id,
+        allocation_id=id_of(address),
+        subnet_id=id_of(public),
         tags=_called(site, "nat"),
         opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[to_internet, outside_of_subnet])),
     )
     inside, inside_of_subnet = _routes(f"{name}-nodes", site, vpc, nodes, own)
     to_nat = ec2.Route(
         f"{name}-nodes-route",
-        route_table_id=inside.id,
+        route_table_id=id_of(inside),
         destination_cidr_block=EVERYWHERE,
-        nat_gateway_id=nat.id,
+        nat_gateway_id=id_of(nat),
         opts=own,
     )
     storage = ec2.VpcEndpoint(
         f"{name}-storage",
-        vpc_id=vpc.id,
+        vpc_id=id_of(vpc),
         vpc_endpoint_type="Gateway",
         # Layers of images in ECR are in S3: past the NAT gateway they cost nothing.
         service_name=f"com.amazonaws.{region}.s3",
-        route_table_ids=[inside.id],
+        route_table_ids=[id_of(inside)],
         tags=_called(site, "storage"),
         opts=own,
     )
@@ -96,7 +97,7 @@ def _subnet(resource: str, site: str, vpc: ec2.Vpc, network: str, zone: str, own
     label = resource.rsplit("-", 1)[-1]
     return ec2.Subnet(
         resource,
-        vpc_id=vpc.id,
+        vpc_id=id_of(vpc),
         cidr_block=network,
         availability_zone=zone,
         map_public_ip_on_launch=False,
@@ -110,9 +111,9 @@ def _routes(
 ) -> tuple[ec2.RouteTable, ec2.RouteTableAssociation]:
     """The table of a subnet's routes, and what makes it the subnet's."""
     label = resource.rsplit("-", 1)[-1]
-    table = ec2.RouteTable(f"{resource}-routes", vpc_id=vpc.id, tags=_called(site, label), opts=own)
+    table = ec2.RouteTable(f"{resource}-routes", vpc_id=id_of(vpc), tags=_called(site, label), opts=own)
     return table, ec2.RouteTableAssociation(
-        f"{resource}-routes-of-subnet", route_table_id=table.id, subnet_id=subnet.id, opts=own
+        f"{resource}-routes-of-subnet", route_table_id=id_of(table), subnet_id=id_of(subnet), opts=own
     )
 
 

@@ -7,6 +7,7 @@ import pulumi
 from pulumi_aws import autoscaling, ec2, eks
 
 from components import naming
+from components.after import NOT_MADE
 from components.cluster import aws_nodes
 from components.cluster.machines import machines
 from components.cluster.plan import JobPool, SystemPool
@@ -22,8 +23,6 @@ IMAGE = "AL2023_x86_64_STANDARD"
 NODES_ANEW = ["launchTemplate", "releaseVersion", "version"]
 # By which the autoscaler knows what a node of an empty group would be; EKS tells it of labels and taints, not of disks.
 HINTS = "k8s.io/cluster-autoscaler/node-template"
-# What stands where a group was not made; whatever depends on it is not made either.
-NO_GROUP = "not-made"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +127,7 @@ def job_pool(name: str, home: Home, pool: AmazonJobPool, own: pulumi.ResourceOpt
 def group_of(pool: eks.NodeGroup) -> pulumi.Output[str]:
     """The name that AWS gave to the Auto Scaling group of a pool."""
     return pool.resources.apply(
-        lambda made: str(made[0].autoscaling_groups[0].name) if made and made[0].autoscaling_groups else NO_GROUP
+        lambda made: str(made[0].autoscaling_groups[0].name) if made and made[0].autoscaling_groups else NOT_MADE
     )
 
 

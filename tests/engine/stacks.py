@@ -53,10 +53,21 @@ CLUSTERS: Mapping[str, Any] = {
         "zone": "europe-west4-a",
         "systemPool": {"size": "n2-standard-8"},
     },
+    "aws": {
+        **CLUSTER,
+        "account": "123456789012",
+        "region": "eu-central-1",
+        "zone": "eu-central-1a",
+        "secondZone": "eu-central-1b",
+        "admins": ["arn:aws:iam::123456789012:role/deploy"],
+        "autoscalerImage": f"registry.example.org/cluster-autoscaler@{DIGEST}",
+        "systemPool": {"size": "m7i.xlarge"},
+    },
 }
 POOLS: Mapping[str, Any] = {
     "azure": {"size": "Standard_D8ds_v5"},
     "gcp": {"size": "n2-standard-8", "localSsds": 1},
+    "aws": {"size": "m6id.2xlarge"},
 }
 Site = Mapping[str, Any]
 Sites = Callable[..., dict[str, Any]]
