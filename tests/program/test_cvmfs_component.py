@@ -123,6 +123,7 @@ def test_mode_csi_deploys_nothing_and_takes_the_claim_that_is_there() -> None:
     monitor = declared(mode="csi", claim="software")
     component = monitor.one("atlas-sites:index:Cvmfs")
     assert monitor.children(component) == []
+    assert component.outputs is not None
     assert component.outputs["claim"] == "software"
 
 
