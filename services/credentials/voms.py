@@ -25,9 +25,9 @@ SERVERS = "vomses"
 AUTHORITIES = "ca.pem"
 SIGNERS = ".lsc"
 
-CONNECTION_SECONDS = 10
+CONNECTION_SECONDS = 30
 # Each server of the list, by each of the protocol's two forms, may be waited for.
-PROGRAM_SECONDS = 120.0
+PROGRAM_SECONDS = 240.0
 
 _UNREACHABLE = re.compile(r"connect|ssl|timeout|timed out|resolv|refused|network|host", re.IGNORECASE)
 
