@@ -190,7 +190,10 @@ FAULTS = {
     "another signed": ("VomsUnverified", "VOMS of atlas: what the server granted does not bear its signature"),
     "its list has another organisation": ("VomsUnreadable", "ConfigMap default/voms: vomses: it names no server of"),
     "whom to trust is gone": ("VomsMissing", "ConfigMap default/voms: it is missing; make it with"),
-    "the authority is unknown": ("VomsUnreachable", "VOMS of atlas: no server in vomses answers"),
+    "the authority is unknown": (
+        "VomsUnverified",
+        "VOMS of atlas: what the server granted does not bear its signature",
+    ),
 }
 
 

@@ -52,6 +52,9 @@ class Server:
 
     def stop(self) -> None:
         """Answers nobody any more."""
+        if self._socket.fileno() < 0:
+            return
+        self._socket.shutdown(socket.SHUT_RDWR)  # or the thread that waits in accept would take one more
         self._socket.close()
 
     def _serve(self) -> None:
