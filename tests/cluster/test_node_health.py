@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
+from services.kube import from_kubeconfig
 from tests.cluster.cluster import Cluster
 from tests.cluster.stage import HELD, REQUESTED, SITE, Json, Stage
 
@@ -64,10 +66,22 @@ def test_a_node_with_the_slub_error_is_taken_out_of_use_its_jobs_end_first_and_i
 
 
 def test_who_has_a_monitors_token_but_is_not_on_the_node_cannot_change_it(site: Cluster) -> None:
-    false = json.dumps({"status": {"conditions": [{"type": "KernelHung", "status": "True"}]}})
-    who = f"--as=system:serviceaccount:{SYSTEM}:node-monitor"
-    said = site.kubectl("patch", "node", NODE, "--subresource=status", "-p", false, who, check=False)
-    assert "a node monitor may change the status of its own node only" in said
+    access = from_kubeconfig(site.kubeconfig)
+    false = {"status": {"conditions": [{"type": "KernelHung", "status": "True"}]}}
+    # Not by kubectl, which reads the status first: that a monitor may not even do.
+    said = httpx.patch(
+        f"{access.server}/api/v1/nodes/{NODE}/status",
+        json=false,
+        headers={
+            "Content-Type": "application/strategic-merge-patch+json",
+            "Impersonate-User": f"system:serviceaccount:{SYSTEM}:node-monitor",
+        },
+        verify=access.tls,
+        trust_env=False,
+        timeout=60,
+    )
+    assert said.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "a node monitor may change the status of its own node only" in said.text
 
 
 @pytest.mark.parametrize(
