@@ -38,6 +38,7 @@ class Site(pulumi.ComponentResource):
                 quota=quota(site),
                 collector=site.pool.collector,
                 pool_networks=site.pool.networks,
+                closed_networks=site.closed_networks,
             ),
             on_it,
         )

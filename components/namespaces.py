@@ -43,12 +43,14 @@ class NamespacesArgs:
         quota: hard limits of all pods of the site, as in a ResourceQuota.
         collector: host and port of the pool's collector.
         pool_networks: private networks that startds must reach besides.
+        closed_networks: that startds reach as little as private ones, as public addresses of nodes and the API server.
     """
 
     site: str
     quota: Mapping[str, str]
     collector: str
     pool_networks: Sequence[str] = ()
+    closed_networks: Sequence[str] = ()
 
 
 class Namespaces(pulumi.ComponentResource):
@@ -146,7 +148,7 @@ def network_policies(args: NamespacesArgs) -> dict[str, networking.NetworkPolicy
                     to=[networking.NetworkPolicyPeerArgs(pod_selector=_pods("squid"))], ports=[_tcp(SQUID_PORT)]
                 ),
                 *_pool(args),
-                _everywhere_but(CLOSED_NETWORKS, None),
+                _everywhere_but((*CLOSED_NETWORKS, *args.closed_networks), None),
             ],
         ),
     }

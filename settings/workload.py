@@ -175,6 +175,8 @@ class AnySite(Closed):
     startds: Startds
     accounting: Accounting | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
+    # That payloads reach by no port but DNS, squids and the pool: private and link-local ones always, and these.
+    closed_networks: tuple[Network, ...] = ()
 
     @property
     def lasting_name(self) -> str:

@@ -166,6 +166,15 @@ def test_a_pool_on_a_private_network_is_reached_when_the_network_is_named() -> N
     assert not reaches(monitor, "startd", "10.6.0.1", 20_000)
 
 
+def test_a_network_that_the_site_closes_is_reached_by_no_startd() -> None:
+    monitor = declared(closed_networks=["192.0.2.0/28", "2001:db8::/32"])
+    for address in (OUTSIDE, "2001:db8::1"):
+        assert reaches(declared(), "startd", address, 443)
+        assert not reaches(monitor, "startd", address, 443)
+    assert reaches(monitor, "startd", "192.0.2.16", 443)
+    assert reaches(monitor, "startd", OUTSIDE, 53)
+
+
 def test_nobody_asks_a_pod_of_the_site_but_for_squid() -> None:
     monitor = declared()
     everyone = named(monitor, POLICY, "default-deny-ingress").inputs["spec"]

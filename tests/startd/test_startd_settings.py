@@ -93,6 +93,11 @@ def test_less_is_offered_than_the_pod_may_use() -> None:
     assert int(told["OFFERED_DISK_KIB"]) == (20480 - OVERHEAD_DISK_MIB) * 1024
 
 
+def test_the_heartbeat_through_the_collector_comes_before_the_keepalive_of_its_connection() -> None:
+    told = environment()
+    assert (told["KEEPALIVE_SECONDS"], told["HEARTBEAT_SECONDS"]) == ("180", "120")
+
+
 def test_credentials_are_offered_in_the_order_that_was_found() -> None:
     assert environment()["AUTHENTICATION_METHODS"] == "IDTOKENS, SSL"
 

@@ -190,6 +190,11 @@ IN_BLOCKS = [
 ]
 
 
+def test_a_closed_network_is_one_in_cidr_form() -> None:
+    (said,) = told(with_change("closedNetworks", ["192.0.2.1/24"]))
+    assert said.startswith("sites[0].closedNetworks[0] is '192.0.2.1/24'; allowed: a network in CIDR form")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"), [*WRONG_KEYS, *WRONG_UNITS, *WRONG_RANGES, *WRONG_FORMS, *WRONG_COMBINATIONS]
 )

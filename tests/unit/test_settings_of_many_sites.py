@@ -62,7 +62,8 @@ def test_who_a_site_is_and_what_its_cluster_is_cannot_be_shared(key: str) -> Non
     assert told(HALL, defaults={**SHARED, key: "x"}) == [
         (
             f"defaults.{key} is not a key: "
-            "sites may share accounting, atlasSite, credentials, cvmfs, keepaliveSeconds, nodes, pool, squid, startds."
+            "sites may share accounting, atlasSite, closedNetworks, credentials, cvmfs, keepaliveSeconds, "
+            "nodes, pool, squid, startds."
         )
     ]
 

@@ -106,6 +106,8 @@ class Settings:
             "OFFERED_MEMORY_MIB": str(self.memory_mib - OVERHEAD_MIB),
             "OFFERED_DISK_KIB": str((self.disk_mib - OVERHEAD_DISK_MIB) * 1024),
             "KEEPALIVE_SECONDS": str(self.keepalive_seconds),
+            # 120 of 180: what is sent through the collector's connection, not only acknowledged by its kernel.
+            "HEARTBEAT_SECONDS": str(self.keepalive_seconds * 2 // 3),
             "AUTHENTICATION_METHODS": ", ".join(methods),
             "TOKENS": str(credentials / "tokens"),
             "AUTHORITY": str(credentials / "ca.pem"),
