@@ -91,7 +91,8 @@ class Site(pulumi.ComponentResource):
             Accounting(
                 f"{name}-accounting",
                 _accounting(self, site.accounting, images),
-                pulumi.ResourceOptions(parent=self, providers=[self.cluster.provider], depends_on=[self.vacuum]),
+                on_it,
+                needs=[self.vacuum],  # whose ConfigMap of pools it reads
             )
             if site.accounting
             else None

@@ -87,7 +87,22 @@ class Accounting(pulumi.ComponentResource):
 
     metrics: str
 
-    def __init__(self, name: str, args: AccountingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        args: AccountingArgs,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        needs: Sequence[pulumi.Resource] = (),
+    ) -> None:
+        """Declares the service.
+
+        Args:
+            name: of the component.
+            args: what it is made of.
+            opts: of the component.
+            needs: what must be there before the service starts.
+        """
         super().__init__("atlas-sites:index:Accounting", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
         described = service.ServiceArgs(
@@ -108,9 +123,9 @@ class Accounting(pulumi.ComponentResource):
             memory="256Mi",
         )
         account = service.account(f"{name}-account", described, own)
-        needs: list[pulumi.Resource] = [account, *_permissions(name, args, described, account, self)]
+        first: list[pulumi.Resource] = [account, *_permissions(name, args, described, account, self), *needs]
         if args.per_day is not None or args.per_month is not None:
-            needs.append(
+            first.append(
                 core.ConfigMap(
                     f"{name}-budget",
                     metadata=_metadata(BUDGET, args),
@@ -118,8 +133,8 @@ class Accounting(pulumi.ComponentResource):
                 )
             )
         if args.ledger_mib is not None:
-            needs.append(_claim(name, args, args.ledger_mib, own))
-        service.deployment(f"{name}-service", described, self, needs)
+            first.append(_claim(name, args, args.ledger_mib, own))
+        service.deployment(f"{name}-service", described, self, first)
         service.metrics(f"{name}-metrics", described, own)
         self.metrics = service.metrics_address(args.site, NAME)
         self.register_outputs({"metrics": self.metrics})
