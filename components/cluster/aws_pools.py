@@ -21,6 +21,8 @@ IMAGE = "AL2023_x86_64_STANDARD"
 # EKS changes these by making each node anew, with 15 minutes for its pods to leave. As a replacement the engine refuses
 # it of what is protected, and the way is a new generation.
 NODES_ANEW = ["launchTemplate", "releaseVersion", "version"]
+# What else the settings of a pool can change, and EKS cannot.
+GROUP_ANEW = ["capacityType", "instanceTypes"]
 # By which the autoscaler knows what a node of an empty group would be; EKS tells it of labels and taints, not of disks.
 HINTS = "k8s.io/cluster-autoscaler/node-template"
 
@@ -95,7 +97,8 @@ def job_pool(name: str, home: Home, pool: AmazonJobPool, own: pulumi.ResourceOpt
     options = pulumi.ResourceOptions(
         depends_on=[template],
         protect=not pool.retiring,
-        ignore_changes=["scalingConfig"],
+        # A pool that retires is not protected, and so stays as it is: a replacement would end its payloads.
+        ignore_changes=["scalingConfig", *((*NODES_ANEW, *GROUP_ANEW) if pool.retiring else ())],
         replace_on_changes=NODES_ANEW,
         # A name is taken until its group is gone.
         delete_before_replace=True,
