@@ -58,6 +58,11 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
+    @property
+    def left(self) -> bool:
+        """Whether it has left a proxy alone, so that another one served its objects."""
+        return bool(self._failed)
+
     async def read(self, url: str) -> bytes:
         """An object, from whichever proxy has it first.
 

@@ -26,6 +26,7 @@ from tests.cluster.cluster import BOUND, Cluster
 pytestmark = pytest.mark.cluster
 
 NAMES = [f"http://squid-{index}.{SITE}.svc.{CLUSTER_DOMAIN}:3128" for index in range(3)]
+TRIES = 4
 PROXIES = f"{'|'.join(NAMES)};http://squid.{SITE}.svc.{CLUSTER_DOMAIN}:3128"
 
 
@@ -55,17 +56,21 @@ def squids(node: Cluster, pictures: dict[str, str], port: int) -> Iterator[Deplo
 
 
 def test_an_object_costs_the_origin_one_fetch_however_many_ask(squids: Deployed, port: int) -> None:
-    async def cold() -> tuple[int, Outcome]:
+    async def cold(prefix: str) -> tuple[int, Outcome, bool]:
         outcome = Outcome()
         async with (
             Origin(str(NODE_ADDRESS), port) as origin,
             reading.clients(PROXIES, squids.addresses(), shard=True) as clients,
         ):
-            await reading.read(clients, ORIGIN, "cold", outcome)
-            return origin.fetched("/cold/"), outcome
+            await reading.read(clients, ORIGIN, prefix, outcome)
+            return origin.fetched(f"/{prefix}/"), outcome, any(client.left for client in clients)
 
-    fetches, outcome = asyncio.run(cold())
-    assert outcome.failed == []
+    # On a busy machine a client may wait its 5 s in vain and turn to another squid, which is not what is asked here.
+    for attempt in range(TRIES):
+        fetches, outcome, left = asyncio.run(cold(f"cold-{attempt}"))
+        assert outcome.failed == []
+        if not left:
+            break
     assert OBJECTS <= fetches <= OBJECTS + 2
 
 
