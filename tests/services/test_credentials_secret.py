@@ -196,8 +196,9 @@ def test_a_host_certificate_near_its_end_is_told_but_used(left: timedelta, expec
 
 
 def test_a_proxy_that_is_not_renewed_is_told_when_pilots_begin_to_refuse_it() -> None:
-    told = {age: reasons(plan(filled(), sources(host=PROBLEM), NOW + age * HOUR)) for age in (23, 25)}
-    assert told == {23: ["Wrong"], 25: ["Wrong", "ProxyBelowFloor"]}
+    told = {age: reasons(plan(filled(), sources(host=PROBLEM), NOW + age * HOUR)) for age in (15, 17, 23, 25)}
+    soon = ["Wrong", "ProxyEndsSoon"]
+    assert told == {15: ["Wrong"], 17: soon, 23: soon, 25: ["Wrong", "ProxyBelowFloor"]}
 
 
 @given(st.text(max_size=20), st.datetimes(min_value=datetime(2000, 1, 1)))  # noqa: DTZ001  times and uids by the dozen
