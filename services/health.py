@@ -1,7 +1,9 @@
 """How a service tells its health: /healthz and /readyz for probes, /metrics for Prometheus."""
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -44,3 +46,16 @@ def serve(
     server = ThreadingHTTPServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+@asynccontextmanager
+async def serving(
+    port: int, registry: CollectorRegistry, *, healthy: Callable[[], bool], ready: Callable[[], bool]
+) -> AsyncIterator[None]:
+    """Serves for as long as a service's loop runs."""
+    server = serve(port, registry, healthy=healthy, ready=ready)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()

@@ -6,18 +6,22 @@ well before that, by his own clock again.
 """
 
 import asyncio
+import secrets
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from services.kube import AlreadyExistsError, Api, ApiError, ConflictError, Json, NotFoundError
-from services.process import log
+from services.kube import Access, AlreadyExistsError, Api, ApiError, ConflictError, Json, NotFoundError
+from services.process import log, until_told
 from services.times import precise
 
 # Of how long a Lease lasts: the holder believes in it for so long after he wrote it, and writes it so often.
 BELIEF = 2 / 3
 PACE = 2 / 15
 SECONDS = 15.0
+# And so long a call may take.
+CALL_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,11 @@ class Lease:
         except (ApiError, TimeoutError):
             return
 
+    async def close(self) -> None:
+        """Gives it up, and closes its connection."""
+        await self.release()
+        await self._api.close()
+
     async def _attempt(self) -> None:
         now = self._clock()  # before the call: the Lease may be older than its answer
         try:
@@ -158,3 +167,29 @@ class Lease:
                 else {}
             ),
         }
+
+
+def candidate(
+    access: Access, name: str, *, seconds: float = SECONDS, changed: Callable[[], None] = lambda: None
+) -> Lease:
+    """This process's try for a Lease, with what `Lease` asks for.
+
+    It has a connection of its own, and less patience: a renewal must not wait behind the writes of a large wave.
+    """
+    api = Api(access, call_seconds=CALL_SHARE * seconds)
+    me = f"{socket.gethostname()}-{secrets.token_hex(4)}"  # a container that was restarted has its pod's name again
+    return Lease(api, name, me, seconds=seconds, changed=changed)
+
+
+async def beside(lease: Lease, work: Coroutine[object, object, None]) -> None:
+    """Runs a service's loop and its Lease until it is told to stop; the next one need not wait then."""
+    try:
+        await until_told(_side_by_side(work, lease.run()))
+    finally:
+        await lease.close()
+
+
+async def _side_by_side(*loops: Coroutine[object, object, None]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for loop in loops:
+            tasks.create_task(loop)

@@ -24,13 +24,13 @@ from services.accounting.options import Options, options
 from services.accounting.rows import Basis, Reading, day_of
 from services.accounting.startds import Startd
 from services.events import announce
-from services.health import serve
+from services.health import serving
 from services.kube import Access, Api, ApiError, Json, in_cluster
 from services.process import log, until_told
-from services.vacuum.cluster import NodePool, pools_of
+from services.vacuum.cluster import NodePool
 from services.vacuum.model import SET_LABEL
 from services.vacuum.objects import pods_path, sets_path, status_of
-from services.vacuum.survey import POOLS
+from services.vacuum.survey import POOLS, read_pools
 from services.vacuum.watch import Cache
 
 LOOK_SECONDS = 60.0
@@ -211,11 +211,9 @@ class Accounting:
 
     def _pools(self) -> Sequence[NodePool]:
         try:
-            return pools_of(json.loads(self._pools_file.read_text()))
-        except FileNotFoundError:
-            return ()
-        except (OSError, ValueError) as error:
-            raise Refused("PoolsUnreadable", f"the ConfigMap node-pools cannot be used: {error}") from None
+            return read_pools(self._pools_file) or ()
+        except ValueError as error:
+            raise Refused("PoolsUnreadable", str(error)) from None
 
     def _judge(self) -> Json | None:
         """The verdict; None without a budget, or if nobody knows what is spent."""
@@ -359,12 +357,11 @@ async def _serve(access: Access, told: Options) -> None:
     """Runs until it is told to stop; what is in the ledger stays."""
     api = Api(access, observe=lambda verb, code: books.metrics.requests.labels(verb, code).inc())
     books = Accounting(api, told, source_of(told))
-    server = serve(told.port, books.metrics.registry, healthy=lambda: books.turning, ready=lambda: books.ready)
+    registry = books.metrics.registry
     try:
-        await until_told(books.run())
+        async with serving(told.port, registry, healthy=lambda: books.turning, ready=lambda: books.ready):
+            await until_told(books.run())
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
         await api.close()
 
 

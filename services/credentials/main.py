@@ -17,7 +17,7 @@ from services.credentials.metrics import Metrics
 from services.credentials.secret import Plan, Sources, Terms, decide, good, held_of, patience
 from services.credentials.voms import AUTHORITIES, SERVERS, Voms, read_trust
 from services.events import announce
-from services.health import serve
+from services.health import serving
 from services.kube import Access, Api, ApiError, ConflictError, DeniedError, Json, NotFoundError, in_cluster
 from services.process import log, until_told
 
@@ -345,12 +345,10 @@ async def _serve(access: Access, wanted: Options) -> None:
     api = Api(access, observe=lambda verb, code: refresher.metrics.requests.labels(verb, code).inc())
     refresher = Refresher(api, wanted)
     registry = refresher.metrics.registry
-    server = serve(wanted.port, registry, healthy=lambda: refresher.turning, ready=lambda: refresher.ready)
     try:
-        await until_told(refresher.run())
+        async with serving(wanted.port, registry, healthy=lambda: refresher.turning, ready=lambda: refresher.ready):
+            await until_told(refresher.run())
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
         await api.close()
 
 

@@ -2,33 +2,28 @@
 
 import argparse
 import asyncio
-import json
 import os
-import secrets
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from services.health import serve
+from services.health import serving
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
-from services.lease import SECONDS, Lease
+from services.lease import beside, candidate
 from services.nodehealth.decide import decide
 from services.nodehealth.metrics import Metrics
 from services.nodehealth.model import Action, Cordon, Node
 from services.nodehealth.monitor import monitor, task_of
 from services.nodehealth.objects import blame_of, node_of, patch_of, pool_of, trimmed
-from services.process import log, until_told
+from services.process import log
 from services.rate import Rate
-from services.vacuum.cluster import NodePool, pools_of
 from services.vacuum.objects import sets_path
-from services.vacuum.survey import POOLS
+from services.vacuum.survey import POOLS, read_pools
 from services.vacuum.watch import Cache
 
 PORT = 8080
 LEASE = "nodehealth"
-LEASE_CALL_SHARE = 0.2
 # Nothing is urgent here, and nodes are few at a time.
 RATE = Rate(per_second=2.0, burst=5)
 TURN_SECONDS = 1.0
@@ -114,20 +109,14 @@ class Controller:
     def nodes(self) -> list[Node] | None:
         """The nodes that are looked after; None if it is not known which."""
         try:
-            pools = self._read_pools()
-        except (OSError, ValueError) as error:
-            log(event="unusable", message=f"the ConfigMap node-pools cannot be used: {error}")
+            # No pools at all means that no autoscaler adds nodes, not that there are none.
+            pools = read_pools(self._pools) or None
+        except ValueError as error:
+            log(event="unusable", message=str(error))
             return None
         now, blame = self._clock(), blame_of(self._sets.objects.values())
         placed = [(kept, pool_of(kept["labels"], pools)) for kept in self._nodes.objects.values()]
         return [node_of(kept, pool, blame, now) for kept, pool in placed if pool is not None]
-
-    def _read_pools(self) -> Sequence[NodePool] | None:
-        try:
-            # No pools at all means that no autoscaler adds nodes, not that there are none.
-            return pools_of(json.loads(self._pools.read_text())) or None
-        except FileNotFoundError:
-            return None
 
     async def turn(self) -> None:
         """Decides, and acts if we lead and may."""
@@ -169,27 +158,14 @@ def _blame_part(raw: Json) -> Json:
 
 async def _control(access: Access, port: int, *, acts: bool, quiet: float) -> None:
     api = Api(access, rate=RATE, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
-    lease_api = Api(access, call_seconds=LEASE_CALL_SHARE * SECONDS)
-    me = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     controller = Controller(api, acts=acts, quiet=quiet, leads=lambda: lease.held)
-    lease = Lease(lease_api, LEASE, me, changed=controller.look_again)
-    server = serve(
-        port, controller.metrics.registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh
-    )
+    lease = candidate(access, LEASE, changed=controller.look_again)
+    registry = controller.metrics.registry
     try:
-        await until_told(_both(controller, lease))
+        async with serving(port, registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh):
+            await beside(lease, controller.run())
     finally:
-        await lease.release()
-        await lease_api.close()
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
         await api.close()
-
-
-async def _both(controller: Controller, lease: Lease) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(controller.run())
-        tasks.create_task(lease.run())
 
 
 def main(words: Sequence[str] | None = None) -> None:

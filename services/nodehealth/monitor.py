@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.health import serve
+from services.health import serving
 from services.kube import Access, Api, ApiError, Json
 from services.nodehealth import settings, software
 from services.nodehealth.kmsg import DEVICE, Log, booted
@@ -198,12 +198,11 @@ async def monitor(access: Access, task: Task, port: int) -> None:
         watcher.metrics.setting.labels(setting.name).set(setting.good)
         if not setting.good:
             log(event="setting", name=setting.name, have=setting.have, why=setting.why, source=setting.source)
-    server = serve(port, watcher.metrics.registry, healthy=lambda: watcher.turning, ready=lambda: watcher.turning)
+    registry = watcher.metrics.registry
     try:
-        await until_told(watcher.run())
+        async with serving(port, registry, healthy=lambda: watcher.turning, ready=lambda: watcher.turning):
+            await until_told(watcher.run())
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
         await api.close()
 
 

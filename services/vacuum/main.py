@@ -4,20 +4,18 @@ import argparse
 import asyncio
 import json
 import os
-import secrets
-import socket
 import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from services.health import serve
+from services.health import serving
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
-from services.lease import SECONDS, Lease
-from services.process import log, until_told
+from services.lease import SECONDS, beside, candidate
+from services.process import log
 from services.rate import Rate
 from services.vacuum.act import Actor, DeposedError
 from services.vacuum.cluster import Cluster, demand_of, retiring
@@ -34,7 +32,6 @@ from services.vacuum.watch import Cache
 
 PORT = 8080
 LEASE = "vacuum"
-LEASE_CALL_SHARE = 0.2
 # As client-go's own controllers have it: a managed API server serves many.
 WRITES_PER_SECOND = 20.0
 # At most two turns, so at most two writes of a status, a second.
@@ -251,27 +248,14 @@ def _labelled_pod(raw: Json) -> tuple[str, Pod]:
 async def _control(access: Access, port: int, lease_seconds: float, rate: Rate) -> None:
     """Runs until it is told to stop; stopping touches no startd."""
     api = Api(access, rate=rate, observe=lambda verb, code: controller.metrics.requests.labels(verb, code).inc())
-    # A connection of its own, and less patience: a renewal must not wait behind the writes of a large wave.
-    lease_api = Api(access, call_seconds=LEASE_CALL_SHARE * lease_seconds)
-    me = f"{socket.gethostname()}-{secrets.token_hex(4)}"  # a container that was restarted has its pod's name again
     controller = Controller(api, leads=lambda: lease.held)
-    lease = Lease(lease_api, LEASE, me, seconds=lease_seconds, changed=controller.look_again)
+    lease = candidate(access, LEASE, seconds=lease_seconds, changed=controller.look_again)
     registry = controller.metrics.registry
-    server = serve(port, registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh)
     try:
-        await until_told(_side_by_side(controller.run(), lease.run()))
+        async with serving(port, registry, healthy=lambda: controller.turning, ready=lambda: controller.fresh):
+            await beside(lease, controller.run())
     finally:
-        await lease.release()
-        await lease_api.close()
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
         await api.close()
-
-
-async def _side_by_side(*loops: Coroutine[object, object, None]) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        for loop in loops:
-            tasks.create_task(loop)
 
 
 async def _decisions(access: Access) -> Mapping[str, Decision]:

@@ -34,6 +34,20 @@ Kept = TypeVar("Kept")
 Value = TypeVar("Value")
 
 
+def read_pools(file: Path) -> tuple[NodePool, ...] | None:
+    """The node pools that the stack wrote; None where it says nothing of them.
+
+    Raises:
+        ValueError: with a sentence, if the file cannot be used.
+    """
+    try:
+        return pools_of(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the ConfigMap node-pools cannot be used: {error}") from None
+
+
 class Survey:
     """The facts, from watches. What may not be read is unknown, and nothing else waits for it."""
 
@@ -66,17 +80,16 @@ class Survey:
             nodes=_known(self._nodes, list),
             quotas=_known(self._quotas, list),
             ranges=_known(self._ranges, lambda kept: [each for several in kept for each in several]),
-            pools=self._read_pools(),
+            pools=self._known_pools(),
             budget=self._read_budget(),
         )
 
-    def _read_pools(self) -> Known[tuple[NodePool, ...]]:
+    def _known_pools(self) -> Known[tuple[NodePool, ...]]:
         try:
-            return Known(value=pools_of(json.loads(self._pools.read_text())))
-        except FileNotFoundError:
-            return Known(why="the stack does not say (pools of the site)")
-        except (OSError, ValueError) as error:
-            return Known(why=f"the ConfigMap node-pools cannot be used: {error}")
+            pools = read_pools(self._pools)
+        except ValueError as error:
+            return Known(why=str(error))
+        return Known(why="the stack does not say (pools of the site)") if pools is None else Known(value=pools)
 
     def _read_budget(self) -> Known[Budget] | None:
         """What the accounting said last; None where it has nothing to say."""
