@@ -123,7 +123,20 @@ class Accounting(pulumi.ComponentResource):
             memory="256Mi",
         )
         account = service.account(f"{name}-account", described, own)
-        first: list[pulumi.Resource] = [account, *_permissions(name, args, described, account, self), *needs]
+        first: list[pulumi.Resource] = [
+            account,
+            service.allowed(name, described, rules(args), account, own),
+            # The role is the vacuum controller's: which pool a node is of, its labels tell.
+            service.bound_everywhere(
+                f"{name}-nodes-binding",
+                meta.ObjectMetaArgs(name=f"{naming.node_reader(args.site)}-{NAME}", labels=labels(args.site, NAME)),
+                naming.node_reader(args.site),
+                (NAME, args.namespace),
+                [account],
+                own,
+            ),
+            *needs,
+        ]
         if args.per_day is not None or args.per_month is not None:
             first.append(
                 core.ConfigMap(
@@ -193,40 +206,6 @@ def rules(args: AccountingArgs) -> list[rbac.PolicyRuleArgs]:
             rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
         ]
     return found
-
-
-def _permissions(
-    name: str,
-    args: AccountingArgs,
-    described: service.ServiceArgs,
-    account: core.ServiceAccount,
-    parent: pulumi.Resource,
-) -> list[pulumi.Resource]:
-    own = pulumi.ResourceOptions(parent=parent)
-    subjects = [rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)]
-    role = rbac.Role(f"{name}-role", metadata=service.metadata(described), rules=rules(args), opts=own)
-    bound = pulumi.ResourceOptions(parent=parent, depends_on=[role, account])
-    return [
-        rbac.RoleBinding(
-            f"{name}-binding",
-            metadata=service.metadata(described),
-            role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=NAME),
-            subjects=subjects,
-            opts=bound,
-        ),
-        # The role is the vacuum controller's: which pool a node is of, its labels tell.
-        rbac.ClusterRoleBinding(
-            f"{name}-nodes-binding",
-            metadata=meta.ObjectMetaArgs(
-                name=f"{naming.node_reader(args.site)}-{NAME}", labels=labels(args.site, NAME)
-            ),
-            role_ref=rbac.RoleRefArgs(
-                api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=naming.node_reader(args.site)
-            ),
-            subjects=subjects,
-            opts=bound,
-        ),
-    ]
 
 
 def _ledger_volume(args: AccountingArgs) -> core.VolumeArgs:

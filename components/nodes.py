@@ -83,14 +83,7 @@ class Nodes(pulumi.ComponentResource):
             memory="128Mi",
         )
         account = service.account(f"{name}-account", described, own)
-        role = rbac.Role(f"{name}-role", metadata=service.metadata(described), rules=rules(), opts=own)
-        binding = rbac.RoleBinding(
-            f"{name}-binding",
-            metadata=service.metadata(described),
-            role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=NAME),
-            subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[role, account]),
-        )
+        binding = service.allowed(name, described, rules(), account, own)
         everywhere = _for_nodes(
             f"{name}-nodes", naming.node_keeper(args.site), args, node_rules(args.mode), (NAME, args.namespace), own
         )
@@ -135,13 +128,7 @@ def _for_nodes(
 ) -> rbac.ClusterRoleBinding:
     metadata = meta.ObjectMetaArgs(name=name, labels=labels(args.site, account[0]))
     role = rbac.ClusterRole(resource, metadata=metadata, rules=allowed, opts=own)
-    return rbac.ClusterRoleBinding(
-        f"{resource}-binding",
-        metadata=metadata,
-        role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=name),
-        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=account[0], namespace=account[1])],
-        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=[role]),
-    )
+    return service.bound_everywhere(f"{resource}-binding", metadata, name, account, [role], own)
 
 
 def _monitors(name: str, args: NodesArgs, parent: pulumi.Resource) -> None:

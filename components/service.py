@@ -1,18 +1,20 @@
 """A service of ours as Kubernetes runs it: an unprivileged pod that tells its health, and where its metrics are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
 from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
+from pulumi_kubernetes.rbac import v1 as rbac
 
 from components import naming, pods
 from components.labels import labels, selector
 
 # From nothing to ready takes seconds; what is wrong should not take the engine's ten minutes to be told.
 READY_TIMEOUT = "3m"
+_RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +61,55 @@ def metrics_address(site: str, name: str) -> str:
 
 def account(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> core.ServiceAccount:
     """What the service is known as to the API server."""
-    return core.ServiceAccount(
+    return core.ServiceAccount(resource, metadata=metadata(args, args.account_annotations), opts=own)
+
+
+def allowed(
+    name: str, args: ServiceArgs, rules: Sequence[rbac.PolicyRuleArgs], of: pulumi.Resource, own: pulumi.ResourceOptions
+) -> rbac.RoleBinding:
+    """What the service may do in its own namespace.
+
+    Args:
+        name: of the component.
+        args: the service.
+        rules: all of it.
+        of: the account.
+        own: options of each resource.
+    """
+    role = rbac.Role(f"{name}-role", metadata=metadata(args), rules=list(rules), opts=own)
+    return rbac.RoleBinding(
+        f"{name}-binding",
+        metadata=metadata(args),
+        role_ref=rbac.RoleRefArgs(api_group=_RBAC, kind="Role", name=args.name),
+        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=args.name, namespace=args.namespace)],
+        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=[role, of]),
+    )
+
+
+def bound_everywhere(
+    resource: str,
+    bound: meta.ObjectMetaArgs,
+    role: str,
+    account: tuple[str, pulumi.Input[str]],
+    needs: list[pulumi.Resource],
+    own: pulumi.ResourceOptions,
+) -> rbac.ClusterRoleBinding:
+    """Lets an account do what a role says of things that belong to no namespace, as nodes do.
+
+    Args:
+        resource: the binding's.
+        bound: what it is called.
+        role: the ClusterRole's name.
+        account: its name and its namespace.
+        needs: what must be there first.
+        own: options of each resource.
+    """
+    return rbac.ClusterRoleBinding(
         resource,
-        metadata=meta.ObjectMetaArgs(
-            name=args.name,
-            namespace=args.namespace,
-            labels=labels(args.site, args.name),
-            annotations=dict(args.account_annotations) or None,
-        ),
-        opts=own,
+        metadata=bound,
+        role_ref=rbac.RoleRefArgs(api_group=_RBAC, kind="ClusterRole", name=role),
+        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=account[0], namespace=account[1])],
+        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=needs),
     )
 
 
@@ -75,13 +117,8 @@ def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> co
     """The address of the service."""
     return core.Service(
         resource,
-        metadata=meta.ObjectMetaArgs(
-            name=args.name,
-            namespace=args.namespace,
-            labels=labels(args.site, args.name),
-            # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
-            annotations={"pulumi.com/skipAwait": "true"},
-        ),
+        # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
+        metadata=metadata(args, {"pulumi.com/skipAwait": "true"}),
         spec=core.ServiceSpecArgs(
             selector=selector(args.site, args.name), ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)]
         ),
@@ -127,9 +164,14 @@ def deployment(
     )
 
 
-def metadata(args: ServiceArgs) -> meta.ObjectMetaArgs:
+def metadata(args: ServiceArgs, annotations: Mapping[str, str] | None = None) -> meta.ObjectMetaArgs:
     """Of all that bears the name of the service."""
-    return meta.ObjectMetaArgs(name=args.name, namespace=args.namespace, labels=labels(args.site, args.name))
+    return meta.ObjectMetaArgs(
+        name=args.name,
+        namespace=args.namespace,
+        labels=labels(args.site, args.name),
+        annotations=dict(annotations or {}) or None,
+    )
 
 
 def _apart(args: ServiceArgs) -> list[core.TopologySpreadConstraintArgs]:

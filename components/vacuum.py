@@ -76,14 +76,7 @@ class Vacuum(pulumi.ComponentResource):
         )
         definition = _definition(name, own)
         account = service.account(f"{name}-account", described, own)
-        role = rbac.Role(f"{name}-role", metadata=service.metadata(described), rules=rules(), opts=own)
-        binding = rbac.RoleBinding(
-            f"{name}-binding",
-            metadata=service.metadata(described),
-            role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=NAME),
-            subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[role, account]),
-        )
+        binding = service.allowed(name, described, rules(), account, own)
         reading = _node_reading(name, args, own, account)
         if args.pools is not None:
             core.ConfigMap(
@@ -134,14 +127,13 @@ def _node_reading(
         rules=[rbac.PolicyRuleArgs(api_groups=[""], resources=["nodes"], verbs=["list", "watch"])],
         opts=own,
     )
-    return rbac.ClusterRoleBinding(
+    return service.bound_everywhere(
         f"{name}-nodes-binding",
-        metadata=metadata,
-        role_ref=rbac.RoleRefArgs(
-            api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=naming.node_reader(args.site)
-        ),
-        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
-        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=[role, account]),
+        metadata,
+        naming.node_reader(args.site),
+        (NAME, args.namespace),
+        [role, account],
+        own,
     )
 
 
