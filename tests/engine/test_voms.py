@@ -151,7 +151,8 @@ def test_a_robots_proxy_bears_what_the_server_signed_and_the_grids_own_program_s
     ).stdout
     assert re.search(r"^type +: RFC compliant proxy$", told, re.MULTILINE)
     assert re.search(r"^attribute : /atlas/Role=production/", told, re.MULTILINE)
-    assert re.search(r"^timeleft +: 95:", told, re.MULTILINE)
+    # 96:00:00 is said within the second in which it was made.
+    assert re.search(r"^timeleft +: (95:|96:00:00$)", told, re.MULTILINE)
     assert set(place.refresher.metrics.ends) == {"proxy", "attributes", "certificate"}
     place.turn()
     assert place.voms.asked == [96 * 3600], "what is good is left alone"
