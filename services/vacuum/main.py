@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import uvloop
+
 from services.health import serving
 from services.kube import Access, Api, ApiError, ConflictError, Json, NotFoundError, from_kubeconfig, in_cluster
 from services.lease import SECONDS, beside, candidate
@@ -324,4 +326,4 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.stdout.write(_explain(access, arguments.set, as_json=arguments.json) + "\n")
     else:
         rate = Rate(per_second=arguments.writes_per_second, burst=max(1, round(2 * arguments.writes_per_second)))
-        asyncio.run(_control(access, int(os.environ.get("PORT", PORT)), arguments.lease_seconds, rate))
+        uvloop.run(_control(access, int(os.environ.get("PORT", PORT)), arguments.lease_seconds, rate))
