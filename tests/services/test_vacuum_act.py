@@ -43,8 +43,8 @@ def carry_out(api: Refusing, number: int) -> None:
 
 def test_all_creates_go_out_once_and_no_more_of_them_at_once_than_may() -> None:
     api = Refusing(most=1000)
-    carry_out(api, 100)
-    assert sorted(api.asked) == sorted(f"startds-{n}" for n in range(100))
+    carry_out(api, 300)
+    assert sorted(api.asked) == sorted(f"startds-{n}" for n in range(300))
     assert api.at_once[0] == 1
     assert max(api.at_once) == AT_ONCE
 
