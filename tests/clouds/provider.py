@@ -43,17 +43,19 @@ KINDS = {
 
 
 class StandIn(provider_pb2_grpc.ResourceProviderServicer):
-    """A provider that keeps nothing: the engine's state is all the memory there is.
+    """A provider: the engine's state is all its memory, but for what somebody imports who has lost that state.
 
     Attributes:
         refused: beginnings of the names of resources that it refuses to make.
         asked: the operations that changed something, as in `create hall-cluster-jobs`.
+        there: what it has made, by type and ID: what was given, and what came of it.
     """
 
     def __init__(self, sdk: str) -> None:
         self.version = importlib.metadata.version(sdk)
         self.refused: tuple[str, ...] = ()
         self.asked: list[str] = []
+        self.there: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
 
     def Attach(self, request: plugin_pb2.PluginAttach, context: grpc.ServicerContext) -> empty_pb2.Empty:
         return empty_pb2.Empty()
@@ -101,7 +103,9 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
         self.asked.append(f"create {name}")
         if name.startswith(self.refused):
             context.abort(grpc.StatusCode.UNKNOWN, "the stand-in was told to refuse this")
-        return provider_pb2.CreateResponse(id=self.identity(name, outputs), properties=_struct(outputs))
+        identity = self.identity(name, outputs)
+        self.there[_type(request.urn), identity] = _plain(request.properties), outputs
+        return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
         name = request.urn.rsplit("::", 1)[-1]
@@ -111,12 +115,19 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
         made = self.outputs(_type(request.urn), {**kept, **after}, name, known=True)
         if not request.preview:
             self.asked.append(f"update {name}")
+            self.there[_type(request.urn), request.id] = after, made
         return provider_pb2.UpdateResponse(properties=_struct(made))
 
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> provider_pb2.ReadResponse:
-        return provider_pb2.ReadResponse(id=request.id, inputs=request.inputs, properties=request.properties)
+        if request.properties.fields:
+            return provider_pb2.ReadResponse(id=request.id, inputs=request.inputs, properties=request.properties)
+        if (key := (_type(request.urn), request.id)) not in self.there:
+            return provider_pb2.ReadResponse()  # there is none with that ID
+        inputs, outputs = self.there[key]
+        return provider_pb2.ReadResponse(id=request.id, inputs=_struct(inputs), properties=_struct(outputs))
 
     def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
+        self.there.pop((_type(request.urn), request.id), None)
         self.asked.append(f"delete {request.urn.rsplit('::', 1)[-1]}")
         return empty_pb2.Empty()
 

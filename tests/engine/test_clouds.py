@@ -3,7 +3,9 @@
 The clouds and their clusters are stand-ins; docs/real-cloud.md says what they cannot know.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +117,39 @@ def test_a_pool_of_another_size_comes_first_and_the_old_one_goes_later(world: St
     assert {"create", "replace"}.isdisjoint(second.values())
     world.up()
     assert world.names() == (before - old) | created
+
+
+def test_a_cluster_whose_state_was_lost_is_taken_over_as_it_is(
+    world: Stack, standins: dict[str, StandIn], kind: str, tmp_path: Path
+) -> None:
+    """As docs/runbooks/adopt.md says: the cloud's resources are imported, the cluster's objects applied."""
+    world.of([cloud_site(kind)]).up()
+    names, cloud = world.names(), standins[PACKAGES[kind]]
+    identities = {(each["type"], each["urn"].rsplit("::", 1)[1]): each.get("id") for each in world.state()}
+    outside = {
+        name for token, name in identities if PACKAGES[kind] in token.removeprefix("pulumi:providers:").split(":")
+    }
+    world.project.succeeds("stack", "rm", "--yes", "--force", "--preserve-config", "dev")
+    world.project.engine.prepare("dev")
+    asked = list(cloud.asked)
+
+    file = tmp_path / "import.json"
+    world.project.succeeds("preview", "--import-file", str(file))
+    listed = json.loads(file.read_text())
+    listed["resources"] = [each for each in listed["resources"] if not each["type"].startswith("kubernetes:")]
+    for each in listed["resources"]:
+        if not each.get("component"):
+            assert each["id"] == "<PLACEHOLDER>"
+            each["id"] = identities[each["type"], each.get("logicalName", each["name"])]
+    file.write_text(json.dumps(listed))
+    world.project.succeeds("import", "--file", str(file), "--generate-code=false", "--protect=false", "--yes")
+    assert cloud.asked == asked, "an import changes nothing"
+
+    plan = planned(world.project)
+    inside = {name for name, what in plan.items() if what == "create"}
+    assert inside == names - outside
+    assert set(plan.values()) <= {"create", "update"}
+    world.up()
+    assert world.names() == names
+    assert [what for what in cloud.asked[len(asked) :] if not what.startswith("update ")] == []
+    assert planned(world.project) == {}
