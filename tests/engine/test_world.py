@@ -57,6 +57,7 @@ def test_sites_that_fail_do_not_stop_the_others(
     [
         ("azure", ("group", "subnet", "identity", "aks", "jobs1")),
         ("gcp", ("network", "account", "gke", "pool-jobs1")),
+        ("aws", ("network", "subnet-nodes", "role-nodes", "eks", "pool-jobs1")),
     ],
 )
 def test_a_cluster_that_cannot_be_made_stops_no_other_site(
