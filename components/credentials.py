@@ -137,7 +137,7 @@ class Credentials(pulumi.ComponentResource):
         needs = [
             account,
             *_given(name, args, own),
-            *_permissions(name, args, account, self),
+            *_permissions(name, args, account, own),
         ]
         refresher = service.deployment(f"{name}-refresher", described, self, needs)
         service.metrics(f"{name}-metrics", described, own)
@@ -214,25 +214,19 @@ def _given(name: str, args: CredentialsArgs, own: pulumi.ResourceOptions) -> Ite
 
 
 def _permissions(
-    name: str, args: CredentialsArgs, account: core.ServiceAccount, parent: pulumi.Resource
+    name: str, args: CredentialsArgs, account: core.ServiceAccount, own: pulumi.ResourceOptions
 ) -> Iterator[pulumi.Resource]:
-    own = naming.namespace(args.site)
+    at_home = naming.namespace(args.site)
     for namespace, allowed in rules(args).items():
-        role_name = NAME if namespace == own else f"{args.site}-{NAME}"  # elsewhere the name tells whose it is
+        role_name = NAME if namespace == at_home else f"{args.site}-{NAME}"  # elsewhere the name tells whose it is
         metadata = meta.ObjectMetaArgs(
             name=role_name,
-            namespace=args.namespace if namespace == own else namespace,
+            namespace=args.namespace if namespace == at_home else namespace,
             labels=labels(args.site, NAME),
         )
-        role = rbac.Role(
-            f"{name}-role-{namespace}", metadata=metadata, rules=allowed, opts=pulumi.ResourceOptions(parent=parent)
-        )
-        yield rbac.RoleBinding(
-            f"{name}-binding-{namespace}",
-            metadata=metadata,
-            role_ref=rbac.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=role_name),
-            subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=args.namespace)],
-            opts=pulumi.ResourceOptions(parent=parent, depends_on=[role, account]),
+        role = rbac.Role(f"{name}-role-{namespace}", metadata=metadata, rules=allowed, opts=own)
+        yield service.bound(
+            f"{name}-binding-{namespace}", metadata, role_name, (NAME, args.namespace), [role, account], own
         )
 
 

@@ -77,18 +77,39 @@ def allowed(
         own: options of each resource.
     """
     role = rbac.Role(f"{name}-role", metadata=metadata(args), rules=list(rules), opts=own)
+    return bound(f"{name}-binding", metadata(args), args.name, (args.name, args.namespace), [role, of], own)
+
+
+def bound(
+    resource: str,
+    called: meta.ObjectMetaArgs,
+    role: str,
+    account: tuple[str, pulumi.Input[str]],
+    needs: list[pulumi.Resource],
+    own: pulumi.ResourceOptions,
+) -> rbac.RoleBinding:
+    """Lets an account do what a role says of one namespace.
+
+    Args:
+        resource: the binding's.
+        called: what it is called, and the namespace.
+        role: the Role's name.
+        account: its name and its namespace.
+        needs: what must be there first.
+        own: options of each resource.
+    """
     return rbac.RoleBinding(
-        f"{name}-binding",
-        metadata=metadata(args),
-        role_ref=rbac.RoleRefArgs(api_group=_RBAC, kind="Role", name=args.name),
-        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=args.name, namespace=args.namespace)],
-        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=[role, of]),
+        resource,
+        metadata=called,
+        role_ref=rbac.RoleRefArgs(api_group=_RBAC, kind="Role", name=role),
+        subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=account[0], namespace=account[1])],
+        opts=pulumi.ResourceOptions(parent=own.parent, depends_on=needs),
     )
 
 
 def bound_everywhere(
     resource: str,
-    bound: meta.ObjectMetaArgs,
+    called: meta.ObjectMetaArgs,
     role: str,
     account: tuple[str, pulumi.Input[str]],
     needs: list[pulumi.Resource],
@@ -98,7 +119,7 @@ def bound_everywhere(
 
     Args:
         resource: the binding's.
-        bound: what it is called.
+        called: what it is called.
         role: the ClusterRole's name.
         account: its name and its namespace.
         needs: what must be there first.
@@ -106,7 +127,7 @@ def bound_everywhere(
     """
     return rbac.ClusterRoleBinding(
         resource,
-        metadata=bound,
+        metadata=called,
         role_ref=rbac.RoleRefArgs(api_group=_RBAC, kind="ClusterRole", name=role),
         subjects=[rbac.SubjectArgs(kind="ServiceAccount", name=account[0], namespace=account[1])],
         opts=pulumi.ResourceOptions(parent=own.parent, depends_on=needs),

@@ -9,14 +9,13 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import pods
+from components import pods, service
 from components.cluster.aws_pools import AmazonJobPool
 from components.labels import labels, selector
 
 NAME = "cluster-autoscaler"
 NAMESPACE = "kube-system"
 READY_TIMEOUT = "5m"
-_API = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 
 
@@ -61,24 +60,12 @@ class Autoscaler(pulumi.ComponentResource):
         super().__init__("atlas-sites:cluster:Autoscaler", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
         everywhere = meta.ObjectMetaArgs(name=NAME, labels=labels(args.site, NAME))
-        subjects = [rbac.SubjectArgs(kind="ServiceAccount", name=NAME, namespace=NAMESPACE)]
+        known_as = (NAME, NAMESPACE)
         account = core.ServiceAccount(f"{name}-account", metadata=_metadata(args), opts=own)
         on_all = rbac.ClusterRole(f"{name}-role", metadata=everywhere, rules=cluster_rules(), opts=own)
         on_own = rbac.Role(f"{name}-own-role", metadata=_metadata(args), rules=own_rules(), opts=own)
-        bound_to_all = rbac.ClusterRoleBinding(
-            f"{name}-binding",
-            metadata=everywhere,
-            role_ref=rbac.RoleRefArgs(api_group=_API, kind="ClusterRole", name=NAME),
-            subjects=subjects,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[on_all, account]),
-        )
-        bound_to_own = rbac.RoleBinding(
-            f"{name}-own-binding",
-            metadata=_metadata(args),
-            role_ref=rbac.RoleRefArgs(api_group=_API, kind="Role", name=NAME),
-            subjects=subjects,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[on_own, account]),
-        )
+        bound_to_all = service.bound_everywhere(f"{name}-binding", everywhere, NAME, known_as, [on_all, account], own)
+        bound_to_own = service.bound(f"{name}-own-binding", _metadata(args), NAME, known_as, [on_own, account], own)
         _deployment(f"{name}-workload", args, self, [account, bound_to_all, bound_to_own, *needs])
         self.register_outputs({"namespace": NAMESPACE})
 
