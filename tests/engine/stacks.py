@@ -118,7 +118,7 @@ class Stack:
     def names(self, token: str | None = None) -> set[str]:
         """Of the resources that there are, but for what is only ours; of one type, if one is given."""
         found = [resource["urn"] for resource in self.state() if not _type(resource["urn"]).startswith(OURS)]
-        return {_name(urn) for urn in found if token in {None, _type(urn)}}
+        return {name_of(urn) for urn in found if token in {None, _type(urn)}}
 
 
 def cloud_site(kind: str, *pools: Mapping[str, Any], name: str = "tide", **cluster: Any) -> dict[str, Any]:
@@ -137,10 +137,11 @@ def planned(project: Project, *words: str) -> dict[str, str]:
     """What the next `up` would do, by name; of what it leaves alone nothing is told, nor of what is only ours."""
     plan = json.loads(project.succeeds("preview", "--json", *words))
     made = [step for step in plan["steps"] if not _type(step["urn"]).startswith(OURS) and step["op"] != "same"]
-    return {_name(step["urn"]): step["op"] for step in made}
+    return {name_of(step["urn"]): step["op"] for step in made}
 
 
-def _name(urn: str) -> str:
+def name_of(urn: str) -> str:
+    """The name that the program gave a resource."""
     return urn.rsplit("::", 1)[1]
 
 
