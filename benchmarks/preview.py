@@ -10,6 +10,7 @@ benchmarks/results/. Each world is previewed three times; the fastest counts, fo
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -44,11 +45,18 @@ SAMPLE_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """The fastest preview of a world of so many sites, and the most memory of all attempts, of all its processes."""
+    """The fastest preview of a world of so many sites, and the most memory of all attempts, of all its processes.
+
+    Attributes:
+        cpu_seconds: of the engine and all that it starts, on average.
+        stand_ins_cpu_seconds: of this process, on average; real providers are programs in Go, beside the engine.
+    """
 
     sites: int
     seconds: float
     rss_mib: int
+    cpu_seconds: float
+    stand_ins_cpu_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +129,7 @@ def preview(made: Stack, sites: int, kinds: Sequence[str]) -> Preview:
     """Previews a world of so many sites, of each kind as many."""
     made.of([cloud_site(kinds[index % len(kinds)], name=f"site-{index}") for index in range(sites)])
     fastest, most = float("inf"), 0
+    before = _cpu_seconds()
     for _ in range(ATTEMPTS):
         began = time.monotonic()
         process = made.project.start("preview")
@@ -129,7 +138,16 @@ def preview(made: Stack, sites: int, kinds: Sequence[str]) -> Preview:
         fastest, most = min(fastest, time.monotonic() - began), max(most, memory.most)
         if process.returncode != 0:
             sys.exit(output)
-    return Preview(sites=sites, seconds=round(fastest, 1), rss_mib=most)
+    cpu, stand_ins = (round((now - then) / ATTEMPTS, 1) for now, then in zip(_cpu_seconds(), before, strict=True))
+    return Preview(
+        sites=sites, seconds=round(fastest, 1), rss_mib=most, cpu_seconds=cpu, stand_ins_cpu_seconds=stand_ins
+    )
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Of all that this process started and that ended, and of its own."""
+    children, own = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    return children.ru_utime + children.ru_stime, own.ru_utime + own.ru_stime
 
 
 def imports(kind: str) -> Imports:
@@ -152,12 +170,17 @@ def main() -> None:
     parser.add_argument("--sites", type=int, nargs="+", default=[1, 10, 50])
     parser.add_argument("--kinds", nargs="+", choices=KIND, default=KIND)
     options = parser.parse_args()
+    # A line as soon as it is measured: a large world takes minutes.
+    sys.stdout.write("| sites | preview, s | s a site | memory, MiB | CPU s | CPU s of the stand-ins |\n")
+    sys.stdout.write("|---|---|---|---|---|---|\n")
+    previews = []
     with stack() as made:
-        previews = [preview(made, sites, options.kinds) for sites in options.sites]
+        for sites in options.sites:
+            previews.append(one := preview(made, sites, options.kinds))
+            figures = (one.sites, one.seconds, round(one.seconds / sites, 2), one.rss_mib)
+            sys.stdout.write(f"| {' | '.join(map(str, (*figures, one.cpu_seconds, one.stand_ins_cpu_seconds)))} |\n")
+            sys.stdout.flush()
     imported = [imports(kind) for kind in options.kinds]
-    sys.stdout.write("| sites | preview, s | s a site | memory, MiB |\n|---|---|---|---|\n")
-    for one in previews:
-        sys.stdout.write(f"| {one.sites} | {one.seconds} | {one.seconds / one.sites:.2f} | {one.rss_mib} |\n")
     sys.stdout.write("\n| imports, ms | own | the cloud's SDK | others |\n|---|---|---|---|\n")
     for row in imported:
         sys.stdout.write(f"| {row.kind} | {row.own} | {row.cloud_sdk} | {row.others} |\n")
