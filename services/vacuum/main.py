@@ -96,6 +96,11 @@ class Controller:
         return self._sets.fresh and self._pods.fresh
 
     @property
+    def _begun(self) -> bool:
+        """Whether the first look is over, be it in vain; until then there is nothing to say, not even to be blind."""
+        return all(cache.loaded or cache.failure is not None for cache in (self._sets, self._pods))
+
+    @property
     def turning(self) -> bool:
         """Whether the loop makes progress."""
         return time.monotonic() - self._turned < STUCK_SECONDS
@@ -132,7 +137,7 @@ class Controller:
     async def turn(self) -> float:
         """Decides on every set and acts, if we lead; when to do so again at the latest."""
         wakes = [self._clock() + IDLE_SECONDS]
-        if not self._leads():
+        if not self._leads() or not self._begun:
             self._show()
             return min(wakes)
         pods: dict[str, list[Pod]] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.kube import Access, Api, Json, from_kubeconfig
+from services.kube import Access, Api, from_kubeconfig
 from services.lease import SECONDS
 from services.vacuum.main import Controller
 from tests.cluster.cluster import WAIT_SECONDS
@@ -44,7 +44,7 @@ class MortalApi(Api):
         self._death = death
         self._dead = False
 
-    async def _call(self, verb: str, path: str, **rest: Any) -> Json:
+    async def _send(self, verb: str, path: str, **rest: Any) -> bytes:
         if self._dead:  # calls that were on their way side by side must not outlive it
             raise Crash
         if verb != "GET" and "/events" not in path:
@@ -52,7 +52,7 @@ class MortalApi(Api):
             self._left -= 1
         if self._dead and self._death is Where.BEFORE:
             raise Crash
-        answer = await super()._call(verb, path, **rest)
+        answer = await super()._send(verb, path, **rest)
         if self._dead:
             raise Crash
         return answer

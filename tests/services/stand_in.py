@@ -6,6 +6,7 @@ It knows no schema, no admission, no watch.
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,7 +128,7 @@ class StandInApi(Api):
         self._cut = cut
         self._writes = itertools.count()
 
-    async def _call(
+    async def _send(
         self,
         verb: str,
         path: str,
@@ -135,14 +136,14 @@ class StandInApi(Api):
         params: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = "application/json",
-    ) -> Json:
+    ) -> bytes:
         if verb == "GET":
-            return copy.deepcopy(self._read(path))
+            return json.dumps(self._read(path)).encode()
         number = next(self._writes)
         self._cut(number, "before")
         verb = "APPLY" if content_type == APPLY_PATCH else verb
         self._server.calls.append((verb, path))
-        answer = copy.deepcopy(self._write(verb, path, copy.deepcopy(body or {})))
+        answer = json.dumps(self._write(verb, path, copy.deepcopy(body or {}))).encode()
         self._cut(number, "after")
         return answer
 

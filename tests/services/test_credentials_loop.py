@@ -17,7 +17,7 @@ from prometheus_client import generate_latest
 from services.credentials import proxy
 from services.credentials.main import Refresher, options, pause_after
 from services.credentials.secret import EXPIRES, RENEWED, Terms
-from services.kube import Json, error_of
+from services.kube import error_of
 from tests.services.certificates import DAY, HOUR, NOW, Wish, authority, certificate, key_pem, token
 from tests.services.stand_in import NAMESPACE, Crash, Server, StandInApi
 
@@ -48,10 +48,10 @@ class Cluster(StandInApi):
         super().__init__(server, cut)
         self.refusals: dict[str, int] = {}
 
-    async def _call(self, verb: str, path: str, **more: Any) -> Json:
+    async def _send(self, verb: str, path: str, **more: Any) -> bytes:
         if path in self.refusals:
             raise error_of(self.refusals[path], {"reason": "Refused", "message": "no"})
-        return await super()._call(verb, path, **more)
+        return await super()._send(verb, path, **more)
 
 
 @dataclass
@@ -365,9 +365,9 @@ def test_of_two_refreshers_one_writes_and_the_other_sees_it(place: Place) -> Non
 
     # Both read before either writes.
     both, seen = asyncio.Event(), 0
-    call = place.api._call
+    call = place.api._send
 
-    async def slow(verb: str, path: str, **more: Any) -> Json:
+    async def slow(verb: str, path: str, **more: Any) -> bytes:
         nonlocal seen
         if verb == "PATCH" and not both.is_set():
             seen += 1
@@ -376,7 +376,7 @@ def test_of_two_refreshers_one_writes_and_the_other_sees_it(place: Place) -> Non
             await both.wait()
         return await call(verb, path, **more)
 
-    place.api._call = slow  # type: ignore[method-assign]
+    place.api._send = slow  # type: ignore[method-assign]
     asyncio.run(together())
     assert server.objects[SECRET]["metadata"]["annotations"][RENEWED] == "2030-01-01T12:00:00Z"
     written = [proxy.read(place.data["proxy"], place.clock())]

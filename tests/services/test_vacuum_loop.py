@@ -200,6 +200,19 @@ def test_a_view_that_is_behind_makes_nothing() -> None:
     assert server.every(pods_path(NAMESPACE)) == []
 
 
+def test_nothing_is_said_of_a_set_before_its_startds_have_been_read() -> None:
+    server = Server()
+    startdset(server)
+    controller = controller_on(server)
+
+    async def early() -> None:
+        await controller._sets.refresh()
+        await controller.turn()
+
+    asyncio.run(early())
+    assert server.calls == []
+
+
 def test_a_set_that_means_nothing_does_not_stop_the_others() -> None:
     server = Server()
     startdset(server)
