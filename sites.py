@@ -8,6 +8,7 @@ from components import naming
 from components.accounting import BUDGET, Accounting, AccountingArgs, Bill
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from components.cvmfs import Cvmfs, CvmfsArgs
+from components.monitoring import Monitoring, MonitoringArgs
 from components.namespaces import Namespaces, NamespacesArgs
 from components.nodes import Nodes, NodesArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
@@ -96,6 +97,9 @@ class Site(pulumi.ComponentResource):
             )
             if site.accounting
             else None
+        )
+        self.monitoring = (
+            Monitoring(f"{name}-monitoring", _monitoring(self, site.monitoring), on_it) if site.monitoring else None
         )
         self.startds = Startds(
             f"{name}-startds",
@@ -207,6 +211,16 @@ def _accounting(site: Site, accounting: settings.Accounting, images: settings.Im
         bill_hours=bill.hours if bill else 6,
         ledger_mib=ledger.mib if ledger.mode == "claim" else None,
         storage_class=ledger.storage_class,
+    )
+
+
+def _monitoring(site: Site, monitoring: settings.Monitoring) -> MonitoringArgs:
+    return MonitoringArgs(
+        site=site.settings.lasting_name,
+        namespace=site.namespaces.site,
+        asker=monitoring.namespace,
+        operator=monitoring.operator,
+        labels=monitoring.labels,
     )
 
 

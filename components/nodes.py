@@ -177,7 +177,7 @@ def _monitors(name: str, args: NodesArgs, parent: pulumi.Resource) -> None:
             name=MONITOR,
             namespace=args.system,
             labels=labels(args.site, MONITOR),
-            annotations={"pulumi.com/skipAwait": "true"},
+            annotations={"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)},
         ),
         spec=core.ServiceSpecArgs(
             # Without an address of its own: each monitor is asked for itself.

@@ -50,6 +50,11 @@ def http_probe(path: str, *, period: int, failures: int) -> core.ProbeArgs:
     )
 
 
+def scraped(port: int) -> dict[str, str]:
+    """Annotations of a Service by which Prometheus, as its charts configure it, finds whom to ask."""
+    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
+
+
 def scratch(name: str, size: str) -> core.VolumeArgs:
     """An empty directory that cannot fill the node."""
     return core.VolumeArgs(name=name, empty_dir=core.EmptyDirVolumeSourceArgs(size_limit=size))

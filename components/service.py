@@ -139,7 +139,7 @@ def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> co
     return core.Service(
         resource,
         # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
-        metadata=metadata(args, {"pulumi.com/skipAwait": "true"}),
+        metadata=metadata(args, {"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)}),
         spec=core.ServiceSpecArgs(
             selector=selector(args.site, args.name), ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)]
         ),

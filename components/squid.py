@@ -320,7 +320,10 @@ def _service(
             namespace=args.namespace,
             labels=labels(args.site, "squid"),
             # The engine would wait here for ready pods too, after it has waited for the Deployment.
-            annotations={"pulumi.com/skipAwait": "true"},
+            annotations={
+                "pulumi.com/skipAwait": "true",
+                **(pods.scraped(ports["metrics"]) if "metrics" in ports else {}),
+            },
         ),
         spec=core.ServiceSpecArgs(
             type="ClusterIP",

@@ -13,10 +13,11 @@ from settings.existing import ExistingSite
 from settings.images import Images, images_of
 from settings.sites import sites_of
 from settings.values import Closed
+from settings.workload import Monitoring
 
 __all__ = [
-    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Settings", "Site",
-    "load",
+    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Monitoring",
+    "Settings", "Site", "load",
 ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from settings.values import (
     Destination,
     Fqan,
     HostPort,
+    LabelKey,
+    LabelValue,
     Network,
     ObjectName,
     PoolNetwork,
@@ -117,6 +119,17 @@ class Nodes(Closed):
     quiet_seconds: Annotated[int, Field(ge=10, le=24 * 3600)] = 1800
 
 
+class Monitoring(Closed):
+    """The cluster's own Prometheus: the namespace it asks from, and whether its operator is there.
+
+    `labels` are those by which it picks rules, as in {release: prometheus}. Sites that share a cluster share one.
+    """
+
+    namespace: ObjectName
+    operator: bool = False
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+
+
 class Limits(Closed):
     """How much the site's startds may use together."""
 
@@ -174,6 +187,7 @@ class AnySite(Closed):
     nodes: Nodes = Nodes()
     startds: Startds
     accounting: Accounting | None = None
+    monitoring: Monitoring | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
     # That payloads reach by no port but DNS, squids and the pool: private and link-local ones always, and these.
     closed_networks: tuple[Network, ...] = ()
