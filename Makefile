@@ -92,8 +92,9 @@ lint: $(VENV) ## format, lint, types and import contracts
 	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 .PHONY: docs
-docs: $(VENV) ## write the reference that is made from code
+docs: $(VENV) ## write what is made from code: the reference, the dashboards
 	$(BIN)/python -c 'import outputs; print(outputs.schema(), end="")' > docs/outputs.schema.json
+	$(BIN)/python -m dashboards
 
 # The image has the extra `services` alone, without what the program needs.
 EXTRA_SERVICES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["services"], sep="\n")

@@ -1,9 +1,10 @@
-"""What the cluster's own Prometheus and Grafana are given: the alert rules, and the way to what the site tells.
+"""What the cluster's own Prometheus and Grafana are given: alert rules, dashboards, and the way to what a site tells.
 
 Both read them from objects with labels, as their charts do by default. Nothing is installed, and no kind is needed that
 a cluster may not have: those of the Prometheus operator are declared only where the stack says that it is there.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ NAME = "monitoring"
 ALERTS = "alerts"
 # By which a sidecar beside Prometheus finds rules.
 RULES_LABEL = "prometheus_rules"
+DASHBOARDS = "dashboards"
+# By which the sidecar of Grafana's chart finds dashboards, unless it was told otherwise.
+DASHBOARDS_LABEL = "grafana_dashboard"
 FILES = Path(__file__).parents[1] / "dashboards"
 OPERATOR = "monitoring.coreos.com/v1"
 _PART = "app.kubernetes.io/part-of"
@@ -49,7 +53,7 @@ class MonitoringArgs:
 
 
 class Monitoring(pulumi.ComponentResource):
-    """The site's alert rules, where the cluster's Prometheus looks for them."""
+    """The site's alert rules and dashboards, where the cluster's Prometheus and Grafana look for them."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Monitoring", name, None, opts)
@@ -106,7 +110,19 @@ class Monitoring(pulumi.ComponentResource):
                 data={f"atlas-sites-{file.name}": file.read_text() for file in rule_files()},
                 opts=own,
             )
-        self.register_outputs({"alerts": ALERTS})
+        core.ConfigMap(
+            f"{name}-dashboards",
+            metadata=_metadata(DASHBOARDS, args, {DASHBOARDS_LABEL: "1"}),
+            # Without the white space that makes a change readable in the repository.
+            data={file.name: json.dumps(json.loads(file.read_text()), separators=(",", ":")) for file in boards()},
+            opts=own,
+        )
+        self.register_outputs({"alerts": ALERTS, "dashboards": DASHBOARDS})
+
+
+def boards() -> list[Path]:
+    """The dashboards, which `make docs` wrote: no preview waits for Grafana's library."""
+    return sorted((FILES / "grafana").glob("*.json"))
 
 
 def rule_files() -> list[Path]:

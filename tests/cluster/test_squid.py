@@ -5,6 +5,7 @@ Clients and origin are stand-ins (tests/caches) on this machine; squids, Service
 
 import asyncio
 import json
+import re
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_who_is_not_in_the_sites_networks_is_refused(squids: Deployed) -> None:
     assert " 403 " in said
 
 
-def test_each_squid_tells_what_the_alerts_ask_for(squids: Deployed) -> None:
+def test_each_squid_tells_what_alerts_and_dashboards_ask_for(squids: Deployed) -> None:
     address = squids.addresses()[f"squid-1.{SITE}.svc.{CLUSTER_DOMAIN}"]
     with urllib.request.urlopen(f"http://{address}:9301/metrics", timeout=20) as answer:
         told = {
@@ -131,7 +132,10 @@ def test_each_squid_tells_what_the_alerts_ask_for(squids: Deployed) -> None:
         }
     page = (CHECKOUT / "docs/runbooks/squid.md").read_text()
     wanted = {word for word in page.split("`") if word.startswith("squid_")}
-    assert wanted
+    files = [*(CHECKOUT / "dashboards/alerts").iterdir(), *(CHECKOUT / "dashboards/grafana").iterdir()]
+    asked_for = "".join(file.read_text() for file in files)
+    wanted |= set(re.findall(r"\bsquid_\w+", asked_for))
+    assert len(wanted) >= 11
     assert wanted <= set(told)
     assert float(told["squid_up"]) == 1
     assert float(told["squid_client_http_requests_total"]) > 0

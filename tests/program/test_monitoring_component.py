@@ -1,5 +1,6 @@
 """What the cluster's Prometheus is given, and who may ask what."""
 
+import json
 from typing import Any
 
 import pytest
@@ -28,6 +29,15 @@ def test_a_sidecar_finds_each_rule_by_a_label_and_no_kind_is_needed_that_may_not
     assert rules["data"] == {f"atlas-sites-{file.name}": file.read_text() for file in rule_files()}
     assert len(rules["data"]) >= 6
     assert not [resource for resource in monitor.resources if "coreos" in resource.type]
+
+
+def test_grafana_finds_the_dashboards_by_its_own_label() -> None:
+    made = declared().one(CONFIG, "a-monitoring-dashboards").inputs
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    titles = {name: json.loads(text)["title"] for name, text in made["data"].items()}
+    assert len(set(titles.values())) == len(titles) == 7
+    # The API server takes a MiB, and each site's share of the state is paid for in each preview.
+    assert sum(len(text) for text in made["data"].values()) < 64 * 1024
 
 
 def test_the_operator_gets_the_same_rules_and_is_told_whom_to_ask() -> None:

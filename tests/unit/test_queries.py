@@ -1,5 +1,7 @@
-"""What alerts ask Prometheus for is there: each metric, and each label that is picked, kept or joined by."""
+"""What alerts and dashboards ask Prometheus for is there: each metric, each label that is picked, kept or shown."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ ALERTS = {
     for file in (CHECKOUT / "dashboards/alerts").glob("*.yaml")
     for group in yaml.safe_load(file.read_text())["groups"]
     for rule in group["rules"]
+}
+# As the stack hands them over, with what Grafana puts in their place.
+TARGETS = {
+    f"{file.stem}: {panel['title']}, {target['refId']}": (
+        target["expr"].replace("$site", "dev").replace("$__rate_interval", "5m"),
+        target["legendFormat"],
+    )
+    for file in (CHECKOUT / "dashboards/grafana").glob("*.json")
+    for panel in json.loads(file.read_text())["panels"]
+    for target in panel["targets"]
 }
 
 
@@ -37,6 +49,16 @@ def missing(query: str) -> list[str]:
 def test_what_an_alert_asks_for_is_told_by_a_service(query: str) -> None:
     assert asked(query)
     assert missing(query) == []
+
+
+@pytest.mark.parametrize(("query", "legend"), TARGETS.values(), ids=TARGETS)
+def test_what_a_dashboard_asks_for_is_told_by_a_service(query: str, legend: str) -> None:
+    assert "$" not in query
+    assert asked(query)
+    assert missing(query) == []
+    there = exposed()
+    known = frozenset().union(*(there.get(each.metric, frozenset()) for each in asked(query)))
+    assert set(re.findall(r"{{(\w+)}}", legend)) <= known | SCRAPED
 
 
 def test_a_metric_or_label_that_nobody_tells_is_found_wherever_it_stands() -> None:
