@@ -2,9 +2,11 @@
 
 import clusters
 import outputs
+import registering
 import settings
 from sites import Site
 
+registering.collect_seldom()
 stack = settings.load()
 clusters.check(stack.sites)
-outputs.export([Site(site, stack.images) for site in stack.sites])
+outputs.export([registering.begun(Site(site, stack.images)) for site in stack.sites])

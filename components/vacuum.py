@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Vacuum(pulumi.ComponentResource):
         self.register_outputs({"metrics": self.metrics})
 
 
+@cache  # of some hundreds of lines, and the same for each site
 def definition() -> dict[str, Any]:
     """The CustomResourceDefinition, as a Kubernetes object."""
     content: dict[str, Any] = yaml.safe_load(DEFINITION.read_text())
