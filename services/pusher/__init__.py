@@ -1,0 +1,1 @@
+"""What each site runs to tell the hub of itself."""

@@ -1,0 +1,61 @@
+"""What the pusher is told by its environment, which its Deployment sets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All of it.
+
+    Attributes:
+        site: the site's name.
+        atlas_site: by which the experiment knows it.
+        hub: the hub's address, without a path.
+        token: the file with the site's write token.
+        credentials: where the refresher tells its metrics.
+        accounting: where the books tell theirs; empty if the site keeps none.
+        squids: where each squid tells its own, by its name.
+        seconds: between two reports.
+        port: to tell the health on.
+    """
+
+    site: str
+    atlas_site: str
+    hub: str
+    token: Path
+    credentials: str
+    accounting: str
+    squids: Mapping[str, str]
+    seconds: int
+    port: int
+
+
+def options(environment: Mapping[str, str]) -> Options:
+    """What the environment says.
+
+    Raises:
+        ValueError: one sentence about a variable that cannot be used.
+    """
+
+    def needed(variable: str, pattern: str, example: str) -> str:
+        text = environment.get(variable, "")
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{variable} is {text!r}; it must be as in {example}")
+        return text
+
+    address = r"https?://[^\s,=]+"
+    squids = needed("SQUIDS", rf"([a-z0-9-]+={address},?)*", "squid-0=http://squid-0:9301/metrics")
+    return Options(
+        site=needed("SITE", r"[a-z0-9-]+", "cern"),
+        atlas_site=needed("ATLAS_SITE", r"[A-Za-z0-9][A-Za-z0-9_.-]*", "CERN-PROD"),
+        hub=needed("HUB", address, "https://portal.example.org").rstrip("/"),
+        token=Path(needed("TOKEN", r"/.+", "/etc/atlas-sites/token/token")),
+        credentials=needed("CREDENTIALS", address, "http://credentials:8080/metrics"),
+        accounting=needed("ACCOUNTING", rf"({address})?", "http://accounting:8080/metrics"),
+        squids=dict(pair.split("=", 1) for pair in squids.split(",") if pair),
+        seconds=int(needed("SECONDS", r"[1-9][0-9]{0,3}", "30")),
+        port=int(environment.get("PORT", "8080")),
+    )
