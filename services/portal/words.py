@@ -30,9 +30,9 @@ def machine(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def money(value: float | None, currency: str) -> str:
+def money(value: float, currency: str = "") -> str:
     """An amount to the hundredth."""
-    return UNKNOWN if value is None else f"{value:,.2f} {currency}".replace(",", "\u202f")
+    return f"{value:,.2f} {currency}".strip().replace(",", "\u202f").replace(" ", "\u00a0")
 
 
 def percent(share: float | None) -> str:

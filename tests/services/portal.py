@@ -29,7 +29,7 @@ def startd_set(name: str = "startds", state: str = "Steady", message: str = "wor
             "state": state,
             "message": message,
             "limit": 8,
-            "startds": {"total": running + 1, "running": running, "unproven": 1, "proven": running - 1},
+            "startds": {"total": running + 1, "running": running, "unproven": 1, "proven": max(0, running - 1)},
             "window": 4,
             "circuit": {"state": "Closed", "level": 0},
             "outcomes": {"Worked": 12, "NoWork": 3},

@@ -98,7 +98,7 @@ def names(content: str) -> list[str]:
 def test_the_overview_says_what_each_site_does_and_costs() -> None:
     row = row_of(page("/", heard()), "hall")
     for said in (
-        "HALL-PROD", "steady", "3 of 8", "1.50 EUR of 5.00 EUR", "20.00 EUR of 100.00 EUR", "3 d", "85 %", "12 s ago",
+        "HALL-PROD", "steady", "3 of 8", "1.50 EUR of 5.00", "20.00 EUR of 100.00", "3 d", "85 %", "12 s ago",
     ):  # fmt: skip
         assert said in row
 
@@ -146,16 +146,19 @@ def test_currencies_are_not_added_up() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"proxy": {"ends": NOW + 79 * 3600, "warning": 80 * 3600, "critical": 72 * 3600}}, "soon the proxy is old"),
+        ({"proxy": {"ends": NOW + 79 * 3600, "warning": 80 * 3600, "critical": 72 * 3600}}, "watch the proxy is old"),
         (
             {"proxy": {"ends": NOW + 71 * 3600, "warning": 80 * 3600, "critical": 72 * 3600}},
-            "now the proxy is about to",
+            "act the proxy is about to",
         ),
-        ({"cost": {"currency": "EUR", "today": 5, "month": 5, "perDay": 5, "over": True}}, "now the budget is spent"),
-        ({"cost": {"currency": "EUR", "today": 4.6, "month": 5, "perDay": 5}}, "soon today's budget is nearly spent"),
-        ({"squids": [{"name": "squid-0"}]}, "soon squid-0 does not answer"),
-        ({"sets": [startd_set(state="Blind", message="no API")]}, "now startds is blind: no API"),
-        ({"sets": [startd_set(state="BackingOff", message="3 found no work")]}, "soon startds is backing off: 3 found"),
+        ({"cost": {"currency": "EUR", "today": 5, "month": 5, "perDay": 5, "over": True}}, "act the budget is spent"),
+        ({"cost": {"currency": "EUR", "today": 4.6, "month": 5, "perDay": 5}}, "watch today's budget is nearly spent"),
+        ({"squids": [{"name": "squid-0"}]}, "watch squid-0 does not answer"),
+        ({"sets": [startd_set(state="Blind", message="no API")]}, "act startds is blind: no API"),
+        (
+            {"sets": [startd_set(state="BackingOff", message="3 found no work")]},
+            "watch startds is backing off: 3 found",
+        ),
     ],
 )
 def test_what_is_about_to_break_is_a_concern(more: dict[str, Any], said: str) -> None:
@@ -309,7 +312,7 @@ def test_words() -> None:
     assert [words.duration(each) for each in (None, -5, 0, 119, 120, 7200, 172_800)] == [
         "unknown", "0 s", "0 s", "119 s", "2 min", "2 h", "2 d",
     ]  # fmt: skip
-    assert words.money(1234.5, "EUR") == "1\u202f234.50 EUR"
+    assert words.money(1234.5, "EUR") == "1\u202f234.50\u00a0EUR"
     assert words.spaced("BackingOff") == "backing off"
     assert (words.percent(0.855), words.percent(None), words.number(None)) == ("86 %", "unknown", "unknown")
 

@@ -261,7 +261,7 @@ def test_a_hub_or_a_token_that_is_not_there_is_one_sentence(
 ) -> None:
     if wrong == "no token yet":
         (site.directory / "token").unlink()
-    more = {"hub": f"http://127.0.0.1:{unused_port()}"} if wrong == "nobody listens" else {}
+    more: dict[str, Any] = {"hub": f"http://127.0.0.1:{unused_port()}"} if wrong == "nobody listens" else {}
     pushed(site, taken=False, **more)
     (line,) = capsys.readouterr().out.splitlines()
     said = json.loads(line)["message"]
