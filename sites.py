@@ -5,7 +5,7 @@ import pulumi
 import clusters
 import settings
 from components import naming
-from components.accounting import BUDGET, Accounting, AccountingArgs, Bill
+from components.accounting import BUDGET, Accounting, AccountingArgs, Bill, Series
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from components.cvmfs import Cvmfs, CvmfsArgs
 from components.monitoring import Monitoring, MonitoringArgs
@@ -184,6 +184,7 @@ def _nodes(site: Site, images: settings.Images) -> NodesArgs | None:
 
 def _accounting(site: Site, accounting: settings.Accounting, images: settings.Images) -> AccountingArgs:
     own, bill, budget, ledger = site.settings, accounting.bill, accounting.budget, accounting.ledger
+    series = accounting.series
     subscription, groups = "", tuple[str, ...]()
     if isinstance(own, settings.AzureSite):
         subscription = own.cluster.subscription
@@ -211,6 +212,7 @@ def _accounting(site: Site, accounting: settings.Accounting, images: settings.Im
         bill_hours=bill.hours if bill else 6,
         ledger_mib=ledger.mib if ledger.mode == "claim" else None,
         storage_class=ledger.storage_class,
+        series=Series(url=series.url, database=series.database, secret=series.secret) if series else None,
     )
 
 

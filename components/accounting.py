@@ -20,6 +20,7 @@ NAME = "accounting"
 BUDGET = "budget"
 LEDGER = "ledger"
 LEDGER_DIRECTORY = "/var/lib/atlas-sites"
+SERIES_DIRECTORY = "/run/secrets/atlas-sites/series"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,21 @@ class Bill:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Series:
+    """Where time series are kept.
+
+    Attributes:
+        url: of an InfluxDB.
+        database: in it.
+        secret: of the same namespace, with username and password, or token; None if nobody asks for them.
+    """
+
+    url: str
+    database: str
+    secret: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AccountingArgs:
     """What the books are about.
 
@@ -60,6 +76,7 @@ class AccountingArgs:
         bill_hours: between two readings of it.
         ledger_mib: of the claim; None for a ledger that goes with its pod.
         storage_class: of the claim; None for the cluster's own choice.
+        series: what is made of the ledger, if anywhere.
     """
 
     site: str
@@ -76,6 +93,7 @@ class AccountingArgs:
     bill_hours: int = 6
     ledger_mib: int | None = None
     storage_class: str | None = None
+    series: Series | None = None
 
 
 class Accounting(pulumi.ComponentResource):
@@ -115,7 +133,7 @@ class Accounting(pulumi.ComponentResource):
             strategy=apps.DeploymentStrategyArgs(type="Recreate"),
             environment=environment(args),
             files={vacuum.POOLS_DIRECTORY: vacuum.POOLS},
-            volumes={LEDGER_DIRECTORY: _ledger_volume(args)},
+            volumes={LEDGER_DIRECTORY: _ledger_volume(args), **_series_volume(args.series)},
             account_annotations=identity(args.bill),
             pod_labels={"azure.workload.identity/use": "true"} if args.bill and args.bill.source == "azure" else {},
             cores="20m",
@@ -170,6 +188,10 @@ def environment(args: AccountingArgs) -> dict[str, str]:
     ):
         if number is not None:
             told[variable] = f"{number:.6f}".rstrip("0").rstrip(".")
+    if args.series is not None:
+        told |= {"SERIES_URL": args.series.url, "SERIES_DATABASE": args.series.database}
+        if args.series.secret is not None:
+            told["SERIES_SECRET"] = SERIES_DIRECTORY
     if args.bill is not None:
         told["BILL"] = args.bill.source
         match args.bill.source:
@@ -214,6 +236,14 @@ def _ledger_volume(args: AccountingArgs) -> core.VolumeArgs:
     return core.VolumeArgs(
         name=LEDGER, persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=LEDGER)
     )
+
+
+def _series_volume(series: Series | None) -> dict[str, core.VolumeArgs]:
+    if series is None or series.secret is None:
+        return {}
+    # A Secret that is not there yet holds up the series, which wait in the ledger, and not the books.
+    secret = core.SecretVolumeSourceArgs(secret_name=series.secret, optional=True)
+    return {SERIES_DIRECTORY: core.VolumeArgs(name="series", secret=secret)}
 
 
 def _claim(name: str, args: AccountingArgs, mib: int, own: pulumi.ResourceOptions) -> core.PersistentVolumeClaim:

@@ -422,6 +422,12 @@ BOARDS = (
                 },
             ),
             Panel(
+                title="Since time series had everything",
+                unit="s",
+                about="Of a site that writes any to InfluxDB; what it lacks waits in the ledger",
+                queries={"{{namespace}}": f"max by (namespace) (accounting_series_behind_seconds{{{HERE}}})"},
+            ),
+            Panel(
                 title="Days that a bill leaves out",
                 queries={"{{source}}": f"max by (namespace, source) (accounting_days_without_rows{{{HERE}}})"},
             ),

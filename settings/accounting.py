@@ -48,6 +48,17 @@ class Ledger(Closed):
     storage_class: ObjectName | None = None
 
 
+class Series(Closed):
+    """Where time series of the books are kept: an InfluxDB, and a Secret of the site's namespace.
+
+    Its keys are username and password, or token; it is left out where the database asks nobody who he is.
+    """
+
+    url: Annotated[str, like(r"https?://[^\s/?#|;]+", "an http:// or https:// address without a path")]
+    database: Word
+    secret: ObjectName | None = None
+
+
 class Accounting(Closed):
     """The site's books: what it used, what that cost, and what it may cost."""
 
@@ -58,6 +69,7 @@ class Accounting(Closed):
     hs23_per_core: Annotated[float, Field(gt=0, le=1000)] | None = None
     bill: Bill | None = None
     ledger: Ledger = Ledger()
+    series: Series | None = None
 
 
 def accounting_contradictions(
@@ -70,7 +82,7 @@ def accounting_contradictions(
         on_azure: whether the site's cluster is on Azure, so that its subscription and groups are known.
         prices: of a node of each pool of the site, as the stack gives them.
     """
-    bill, budget = accounting.bill, accounting.budget
+    bill, budget, series = accounting.bill, accounting.budget, accounting.series
     if (
         bill is not None
         and bill.source == "azure"
@@ -88,3 +100,16 @@ def accounting_contradictions(
         )
     if accounting.ledger.mode == "scratch" and accounting.ledger.storage_class is not None:
         yield "accounting.ledger.storageClass is of a claim: leave it out with mode scratch"
+    if (
+        series is not None
+        and series.secret is not None
+        and series.url.startswith("http://")
+        and not _inside(series.url)
+    ):
+        yield "accounting.series.url would send the Secret in clear over networks of others: make it https://"
+
+
+def _inside(url: str) -> bool:
+    """Whether an address is of the cluster itself."""
+    host = url.removeprefix("http://").partition(":")[0]
+    return host.removesuffix(".").removesuffix(".cluster.local").endswith(".svc")

@@ -5,7 +5,6 @@ off anywhere or run beside another one, and no row is lost or doubled. What a la
 and says so; it is not deleted, so that what was made from it can be corrected too.
 """
 
-import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +45,18 @@ CREATE TABLE IF NOT EXISTS counters (
     startd_set TEXT NOT NULL, vo TEXT NOT NULL, value INTEGER NOT NULL, as_of INTEGER NOT NULL,
     PRIMARY KEY (site, uid, counter, day)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS changed (
+    site TEXT NOT NULL, day TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (site, day)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS projected (
+    site TEXT NOT NULL, day TEXT NOT NULL, series TEXT NOT NULL, fields TEXT NOT NULL, sure INTEGER NOT NULL,
+    PRIMARY KEY (site, day, series)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS targets (site TEXT PRIMARY KEY, target TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+# Another number each time, so that who has worked off an older mark cannot take off a newer one.
+_MARK = """
+INSERT INTO changed VALUES (?, ?, random()) ON CONFLICT DO UPDATE SET generation = excluded.generation
 """
 _STAGE = """
 CREATE TEMP TABLE IF NOT EXISTS staged (
@@ -159,8 +170,12 @@ class Ledger:
             withdrawn = self._db.execute(_WITHDRAW, told).rowcount
             self._db.executemany(
                 "INSERT OR REPLACE INTO days VALUES (:site, :source, :basis, :day, :as_of, :final)",
-                ({**told, "day": day.isoformat(), "final": final(day, reading.as_of)} for day in _days(reading)),
+                (
+                    {**told, "day": day.isoformat(), "final": final(day, reading.as_of)}
+                    for day in days(reading.first, reading.last)
+                ),
             )
+            self._mark(reading.site, reading.first, reading.last)
         self._db.execute("DELETE FROM temp.staged")
         return Taken(rows=number, withdrawn=withdrawn)
 
@@ -223,6 +238,61 @@ class Ledger:
         """Carries a statement of one of the modules of this package out for each row, all together or not at all."""
         with self._transaction():
             self._db.executemany(statement, rows)
+
+    def mark(self, site: str, first: date, last: date) -> None:
+        """Says that days, both within, may have changed, so that time series of them are looked at again."""
+        with self._transaction():
+            self._mark(site, first, last)
+
+    def changed(self, site: str) -> list[tuple[str, int]]:
+        """The days that are marked, the newest first, each with its mark."""
+        return list(self._db.execute("SELECT day, generation FROM changed WHERE site = ? ORDER BY day DESC", (site,)))
+
+    def target(self, site: str) -> str:
+        """The database that has the time series; empty before there was one."""
+        found = self._db.execute("SELECT target FROM targets WHERE site = ?", (site,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def retarget(self, site: str, target: str) -> None:
+        """Forgets what a database has, so that all of it is written again, to this one."""
+        with self._transaction():
+            self._db.execute("UPDATE projected SET sure = 0 WHERE site = ?", (site,))
+            self._db.execute("INSERT OR REPLACE INTO targets VALUES (?, ?)", (site, target))
+            known = self._db.execute(
+                "SELECT day FROM charges WHERE site = :site UNION SELECT day FROM counters WHERE site = :site"
+                " UNION SELECT day FROM projected WHERE site = :site",
+                {"site": site},
+            ).fetchall()
+            self._db.executemany(_MARK, ((site, day) for (day,) in known))
+
+    def projected(self, site: str, day: str) -> dict[str, tuple[str, bool]]:
+        """Fields by series that a database was given of a day, and whether it is sure to have them."""
+        found = self._db.execute("SELECT series, fields, sure FROM projected WHERE site = ? AND day = ?", (site, day))
+        return {series: (fields, bool(sure)) for series, fields, sure in found}
+
+    def note_projected(
+        self, site: str, points: Iterable[tuple[str, str, str]], whole: Iterable[tuple[str, int]] | None = None
+    ) -> None:
+        """Notes what a database is given, or has taken.
+
+        Args:
+            site: whose it is.
+            points: day, series and fields of each.
+            whole: days of which it now has all, each with its mark; one that was marked anew since stays marked. None
+                if nobody knows yet whether it has the points.
+        """
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO projected VALUES (?, ?, ?, ?, ?)",
+                ((site, *point, whole is not None) for point in points),
+            )
+            self._db.executemany(
+                "DELETE FROM changed WHERE site = ? AND day = ? AND generation = ?",
+                ((site, *mark) for mark in whole or ()),
+            )
+
+    def _mark(self, site: str, first: date, last: date) -> None:
+        self._db.executemany(_MARK, ((site, day.isoformat()) for day in days(first, last)))
 
     def _stage(self, page: Sequence[Row], reading: Reading) -> int:
         """Puts a page aside; how many rows it had."""
@@ -290,6 +360,6 @@ class Ledger:
         self._db.execute("COMMIT")
 
 
-def _days(reading: Reading) -> Iterator[date]:
-    whole = (reading.last - reading.first).days
-    return (reading.first + timedelta(days=number) for number in itertools.islice(itertools.count(), whole + 1))
+def days(first: date, last: date) -> Iterator[date]:
+    """Each day from one to another, both within."""
+    return (first + timedelta(days=number) for number in range((last - first).days + 1))

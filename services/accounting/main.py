@@ -21,6 +21,7 @@ from services.accounting.ledger import Ledger
 from services.accounting.metrics import Metrics
 from services.accounting.money import Refused, shown
 from services.accounting.options import Options, options
+from services.accounting.projection import Away, Database, project
 from services.accounting.rows import Basis, Reading, day_of
 from services.accounting.startds import Startd
 from services.events import announce
@@ -43,6 +44,8 @@ HISTORY = timedelta(days=62)
 # Ends of startds come late when the API server was away.
 ESTIMATED_AGAIN = timedelta(days=2)
 FIRST_PAUSE_SECONDS = 300.0
+# Between two writes of what has changed in the time series; a database that is away is tried again sooner, then later.
+SERIES_SECONDS, SERIES_FIRST_PAUSE_SECONDS, SERIES_LONGEST_PAUSE_SECONDS = 60.0, 5.0, 300.0
 CONFIG_MAP, KEY = "budget", "budget.json"
 
 
@@ -72,6 +75,7 @@ class Accounting:
         self._estimated: float | None = None
         self._billed: float | None = None
         self._published: tuple[float, Json] | None = None
+        self._series_asked_pause = 0.0
         changed = asyncio.Event()
         self._pods: Cache[str] = Cache(api, pods_path(api.namespace), self._see, changed, selector=SET_LABEL)
         self._sets: Cache[Json] = Cache(api, sets_path(api.namespace), lambda raw: raw, changed)
@@ -98,6 +102,8 @@ class Accounting:
             tasks.create_task(self._turn_forever())
             if self._source is not None:
                 tasks.create_task(self._read_forever(self._source))
+            if self._told.series is not None:
+                tasks.create_task(self._project_forever(self._told.series))
 
     async def look(self) -> None:
         """Reads everything anew, as is done at the start and whenever a watch has broken."""
@@ -119,6 +125,43 @@ class Accounting:
             longest = 3600.0 * self._told.bill_hours
             pause = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** (failures - 1)) if failures else longest
             await asyncio.sleep(pause * random.uniform(0.9, 1))  # noqa: S311  spreads clients, guards nothing
+
+    async def _project_forever(self, series: Database) -> None:
+        # What an earlier release changed bears no mark.
+        done = await in_thread(lambda: self.project(series, whole=True))
+        failures = 0 if done else 1
+        while True:
+            pause = min(SERIES_LONGEST_PAUSE_SECONDS, SERIES_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
+            pause = max(self._series_asked_pause, pause) if failures else SERIES_SECONDS
+            await asyncio.sleep(pause * random.uniform(0.9, 1))  # noqa: S311  spreads clients, guards nothing
+            failures = 0 if await in_thread(lambda: self.project(series)) else failures + 1
+
+    def project(self, series: Database, *, whole: bool = False) -> bool:
+        """Writes what the time series have not got yet; whether they now have all of it.
+
+        Args:
+            series: where they are.
+            whole: whether the last months are compared again, and not only what is known to have changed.
+        """
+        site, now = self._told.site, self._clock()
+        self._series_asked_pause = 0.0
+        try:
+            with Ledger(self._told.ledger) as ledger:
+                if whole:
+                    ledger.mark(site, day_of(now) - HISTORY, day_of(now))
+                try:
+                    number = project(ledger, site, self._told.hs23, series)
+                finally:
+                    self.metrics.series_waiting = len(ledger.changed(site))
+        except Refused as refused:
+            if isinstance(refused, Away):
+                self._series_asked_pause = refused.pause
+            self._problem("series", refused)
+            return False
+        self.metrics.points.inc(number)
+        self.metrics.series_whole = now
+        self.metrics.problems.pop("series", None)
+        return True
 
     async def turn(self) -> None:
         """Writes down what there is, prices it, and says what may be spent."""
@@ -195,6 +238,9 @@ class Accounting:
                     startds.end(ledger, site, [(outcome.name, outcome.at) for outcome in recent])
                     labels = startdset["spec"]["template"].get("metadata", {}).get("labels", {})
                     usage.note(ledger, site, startdset, labels.get(startds.VO_LABEL) or self._told.vo, now)
+            # Startds that are seen, or end, belong to days back to when they began.
+            began = min((day_of(each.began) for each in self._seen.values()), default=day_of(now))
+            ledger.mark(site, max(day_of(now) - HISTORY, min(began, day_of(now) - ESTIMATED_AGAIN)), day_of(now))
             prices = Prices(currency=self._told.currency, pools=pools, core_hour=self._told.core_hour)
             if prices.known and self._pods.fresh:
                 self._estimate(ledger, PriceTable(ledger, site, prices), now)
@@ -399,6 +445,7 @@ def main(words: Sequence[str] | None = None) -> None:
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--month", type=_month, default=f"{datetime.now(UTC):%Y-%m}", help="as in 2026-11")
+    commands.add_parser("rebuild", help="has the service write all time series again, as into an empty database")
     arguments = parser.parse_args(words)
     try:
         told = options(os.environ)
@@ -407,10 +454,13 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command is None:
         asyncio.run(_serve(in_cluster(), told))
         return
-    first, last = arguments.month
+    first, last = getattr(arguments, "month", (date.min, date.max))
     try:
         with Ledger(told.ledger) as ledger:
             match arguments.command:
+                case "rebuild":
+                    ledger.retarget(told.site, "")
+                    sys.stdout.write("all time series are written again, within a minute or two\n")
                 case "costs":
                     sys.stdout.write(costs(ledger, told.site, first, last) + "\n")
                 case "usage":

@@ -18,6 +18,8 @@ class Metrics:
         read: when a source was read last, POSIX seconds.
         gaps: days without a row between others, by source.
         problems: reasons, by source.
+        series_waiting: days of which time series may lack something; None without time series.
+        series_whole: when they had everything last, POSIX seconds; None before that.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -27,6 +29,9 @@ class Metrics:
         self.read: dict[str, float] = {}
         self.gaps: dict[str, int] = {}
         self.problems: dict[str, str] = {}
+        self.series_waiting: int | None = None
+        self.series_whole: float | None = None
+        self._began = clock()
         self._clock = clock
         self.registry = CollectorRegistry()
         self.readings = Counter(
@@ -35,6 +40,7 @@ class Metrics:
         self.rows = Counter(
             "accounting_rows", "Rows that were taken into the ledger", ["source"], registry=self.registry
         )
+        self.points = Counter("accounting_series_points", "Points that time series have taken", registry=self.registry)
         self.requests = Counter(
             "accounting_api_requests", "Calls to the API server", ["verb", "code"], registry=self.registry
         )
@@ -60,4 +66,10 @@ class Metrics:
         problem = GaugeMetricFamily("accounting_problem", "1 for each that there is now", labels=["source", "reason"])
         for source, reason in self.problems.items():
             problem.add_metric([source, reason], 1)
-        return [spent, limits, over, age, gaps, problem]
+        waiting = GaugeMetricFamily("accounting_series_days_waiting", "Days of which time series may lack something")
+        behind = GaugeMetricFamily("accounting_series_behind_seconds", "Since time series had everything")
+        if self.series_waiting is not None:
+            waiting.add_metric([], self.series_waiting)
+            whole = self._began if self.series_whole is None else self.series_whole
+            behind.add_metric([], self._clock() - whole)
+        return [spent, limits, over, age, gaps, problem, waiting, behind]

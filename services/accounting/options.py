@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.accounting.budget import Budget
 from services.accounting.money import Refused, currency, micros
+from services.accounting.projection import Database
 
 SOURCES = ("azure", "google", "aws")
 
@@ -30,6 +31,7 @@ class Options:
         vo: that the site works for.
         hs23: HEPscore23 of a core; empty if nobody measured it.
         bill_hours: between two readings of the bill.
+        series: where time series are kept; None if nowhere.
         port: to tell the health on.
     """
 
@@ -46,6 +48,7 @@ class Options:
     vo: str
     hs23: str
     bill_hours: int
+    series: Database | None
     port: int
 
 
@@ -98,5 +101,20 @@ def options(environment: Mapping[str, str]) -> Options:
         vo=environment.get("VO", ""),
         hs23=environment["HS23_PER_CORE"] if hs23 is not None else "",
         bill_hours=int(hours),
+        series=_series(environment),
         port=int(environment.get("PORT", "8080")),
     )
+
+
+def _series(environment: Mapping[str, str]) -> Database | None:
+    url, database = environment.get("SERIES_URL", ""), environment.get("SERIES_DATABASE", "")
+    if not url:
+        return None
+    if not re.fullmatch(r"https?://[^/\s?#]+/?", url):
+        raise ValueError(f"SERIES_URL is {url!r}; it must be as in http://influxdb.monitoring.svc:8086")
+    if not database:
+        raise ValueError("SERIES_DATABASE is empty; it must be the name of a database")
+    from services.accounting.influx import Influx  # noqa: PLC0415  what it speaks by is not loaded in vain
+
+    secret = environment.get("SERIES_SECRET", "")
+    return Influx(url, database, Path(secret) if secret else None)

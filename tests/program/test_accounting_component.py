@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.accounting import Accounting, AccountingArgs, Bill
+from components.accounting import SERIES_DIRECTORY, Accounting, AccountingArgs, Bill, Series
 from components.vacuum import BUDGET_DIRECTORY
 from services.accounting.main import CONFIG_MAP, KEY
 from services.accounting.options import options
@@ -124,4 +124,21 @@ def test_the_clouds_identity_is_the_accounts_and_no_secret_is_needed(bill: Bill,
     assert account.inputs["metadata"]["annotations"] == {key: bill.identity}
     uses = pod(monitor)["metadata"]["labels"].get("azure.workload.identity/use")
     assert uses == ("true" if bill is AZURE else None)
+    assert not monitor.all("kubernetes:core/v1:Secret")
+
+
+def test_series_go_where_the_stack_says_and_their_secret_is_a_file_that_may_come_later() -> None:
+    assert "SERIES_URL" not in told(declared())
+    series = Series(url="https://influx.example.org", database="atlas", secret="influxdb")
+    monitor = declared(series=series)
+    tree.check(monitor)
+    environment = told(monitor)
+    database = options(environment).series
+    assert database is not None
+    assert database.target == "https://influx.example.org atlas"
+    assert environment["SERIES_SECRET"] == SERIES_DIRECTORY
+    (volume,) = [each for each in pod(monitor)["spec"]["volumes"] if each["name"] == "series"]
+    assert volume["secret"] == {"secretName": "influxdb", "optional": True}
+    (container,) = pod(monitor)["spec"]["containers"]
+    assert SERIES_DIRECTORY in {each["mountPath"] for each in container["volumeMounts"]}
     assert not monitor.all("kubernetes:core/v1:Secret")

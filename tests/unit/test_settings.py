@@ -461,6 +461,11 @@ def test_nothing_but_the_settings_reads_the_configuration() -> None:
         ({"ledger": {"mode": "scratch", "storageClass": "fast"}}, "is of a claim"),
         ({"currency": "euro"}, "three letters of a currency"),
         ({"coreHourPrice": -1}, "coreHourPrice"),
+        ({"series": {"url": "http://influx/write", "database": "x"}}, "series.url"),
+        (
+            {"series": {"url": "http://influx.example.org", "database": "x", "secret": "y"}},
+            "accounting.series.url would send the Secret in clear over networks of others: make it https://",
+        ),
     ],
 )
 def test_a_contradiction_in_the_books_is_one_sentence(accounting: dict[str, Any], sentence: str) -> None:
@@ -470,4 +475,6 @@ def test_a_contradiction_in_the_books_is_one_sentence(accounting: dict[str, Any]
 
 def test_books_need_no_more_than_a_currency() -> None:
     assert told({**SITE, "accounting": {"currency": "EUR"}}) == []
+    series = {"url": "http://influxdb.monitoring.svc:8086", "database": "x", "secret": "y"}
+    assert told({**SITE, "accounting": {"currency": "EUR", "series": series}}) == []
     assert told({**SITE, "accounting": {"currency": "EUR", "coreHourPrice": 0.02, "budget": {"perDay": 5}}}) == []
