@@ -239,8 +239,8 @@ class Accounting:
                     labels = startdset["spec"]["template"].get("metadata", {}).get("labels", {})
                     usage.note(ledger, site, startdset, labels.get(startds.VO_LABEL) or self._told.vo, now)
             # Startds that are seen, or end, belong to days back to when they began.
-            began = min((day_of(each.began) for each in self._seen.values()), default=day_of(now))
-            ledger.mark(site, max(day_of(now) - HISTORY, min(began, day_of(now) - ESTIMATED_AGAIN)), day_of(now))
+            today, began = day_of(now), day_of(min((each.began for each in self._seen.values()), default=now))
+            ledger.mark(site, max(today - HISTORY, min(began, today - ESTIMATED_AGAIN)), today)
             prices = Prices(currency=self._told.currency, pools=pools, core_hour=self._told.core_hour)
             if prices.known and self._pods.fresh:
                 self._estimate(ledger, PriceTable(ledger, site, prices), now)
