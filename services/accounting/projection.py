@@ -137,6 +137,7 @@ def points(ledger: Ledger, site: str, day: date, hs23: str) -> dict[str, str]:
             wall_core_seconds=each.wall,
             busy_core_seconds=each.busy,
             lost_core_seconds=each.lost,
+            cpu_core_seconds=each.cpu,
             **({} if scored is None else {"hs23_hours": round(scored, 6)}),
         )
         for what in {**each.held, **each.ended}:

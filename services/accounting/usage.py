@@ -17,7 +17,7 @@ from services.vacuum.model import Class
 from services.vacuum.objects import status_of
 
 HOUR = 3600
-_HELD, _ENDED, _BUSY, _LOST = "held/", "ended/", "busy", "lost"
+_HELD, _ENDED, _BUSY, _LOST, _CPU = "held/", "ended/", "busy", "lost", "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Usage:
         ended: how many, by what became of them.
         busy: core-seconds with a payload.
         lost: core-seconds of payloads that were cut short.
+        cpu: core-seconds that were used: CPU time.
     """
 
     site: str
@@ -39,6 +40,7 @@ class Usage:
     ended: Mapping[Class, int] = field(default_factory=dict)
     busy: int = 0
     lost: int = 0
+    cpu: int = 0
 
     @property
     def wall(self) -> int:
@@ -49,6 +51,11 @@ class Usage:
     def efficiency(self) -> float | None:
         """The part of it with a payload that was not cut short; None without any."""
         return (self.busy - self.lost) / self.wall if self.wall else None
+
+    @property
+    def cpu_efficiency(self) -> float | None:
+        """CPU time in parts of wall time; None without any."""
+        return self.cpu / self.wall if self.wall else None
 
     @property
     def wasted(self) -> Mapping[Class, int]:
@@ -76,6 +83,7 @@ def note(ledger: Ledger, site: str, startdset: Json, vo: str, now: float) -> Non
         **{f"{_ENDED}{what}": number for what, number in status.outcomes.items()},
         _BUSY: status.usage.busy,
         _LOST: status.usage.lost,
+        _CPU: status.usage.cpu,
     }
     ledger.write(
         "INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -118,6 +126,7 @@ def usages(ledger: Ledger, site: str, first: date, last: date) -> list[Usage]:
             ended=_by_class(counters, _ENDED),
             busy=counters.get(_BUSY, 0),
             lost=counters.get(_LOST, 0),
+            cpu=counters.get(_CPU, 0),
         )
         for (startd_set, vo), counters in sorted(sets.items())
     ]
@@ -125,16 +134,20 @@ def usages(ledger: Ledger, site: str, first: date, last: date) -> list[Usage]:
 
 def table(usages: Iterable[Usage], hs23: str) -> str:
     """For people: hours, a line for each set."""
-    lines = ["SITE  SET  VO  STARTDS  CORE-HOURS  HS23-HOURS  EFFICIENCY  WASTED"]
+    lines = ["SITE  SET  VO  STARTDS  CORE-HOURS  HS23-HOURS  EFFICIENCY  CPU  WASTED"]
     for each in usages:
-        scored, efficiency = each.hs23_hours(hs23), each.efficiency
+        scored = each.hs23_hours(hs23)
         wasted = ", ".join(f"{what} {seconds / HOUR:.1f}" for what, seconds in sorted(each.wasted.items()))
         lines.append(
             f"{each.site}  {each.startd_set}  {each.vo}  {sum(each.ended.values())}  {each.wall / HOUR:.1f}  "
             f"{'unknown' if scored is None else f'{scored:.1f}'}  "
-            f"{'none' if efficiency is None else f'{efficiency:.0%}'}  {wasted or 'nothing'}"
+            f"{_percent(each.efficiency)}  {_percent(each.cpu_efficiency)}  {wasted or 'nothing'}"
         )
     return "\n".join(lines)
+
+
+def _percent(part: float | None) -> str:
+    return "none" if part is None else f"{part:.0%}"
 
 
 def _by_class(counters: Mapping[str, int], prefix: str) -> dict[Class, int]:

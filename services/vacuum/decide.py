@@ -179,6 +179,7 @@ def _used(usage: Usage, pod: Pod, result: Outcome) -> Usage:
         held={**usage.held, result.what: usage.held.get(result.what, 0) + round(cores * result.seconds)},
         busy=usage.busy + (round(cores * message.busy_seconds) if message else 0),
         lost=usage.lost + (round(cores * message.lost_seconds) if message else 0),
+        cpu=usage.cpu + (round(message.cpu_seconds) if message else 0),
     )
 
 

@@ -64,6 +64,7 @@ class Metrics:
         )
         busy = CounterMetricFamily("vacuum_busy_core_seconds", "Of it, with a payload", labels=["set"])
         lost = CounterMetricFamily("vacuum_lost_core_seconds", "Of payloads that were cut short", labels=["set"])
+        cpu = CounterMetricFamily("vacuum_cpu_core_seconds", "CPU time of startds that have ended", labels=["set"])
         bounds = GaugeMetricFamily(
             "vacuum_bound_startds", "Startds that a limit allows, if known", labels=["set", "bound"]
         )
@@ -86,6 +87,7 @@ class Metrics:
                 held.add_metric([name, what], seconds)
             busy.add_metric([name], status.usage.busy)
             lost.add_metric([name], status.usage.lost)
+            cpu.add_metric([name], status.usage.cpu)
             for bound in status.bounds:
                 if bound.startds is not None:
                     bounds.add_metric([name, bound.name], bound.startds)
@@ -100,4 +102,4 @@ class Metrics:
         leader.add_metric([], float(self.leads()))
         stale = GaugeMetricFamily("vacuum_watch_staleness_seconds", "Since the API server said anything")
         stale.add_metric([], self.staleness())
-        return [startds, outcomes, held, busy, lost, bounds, circuit, leader, stale, *gauges.values()]
+        return [startds, outcomes, held, busy, lost, cpu, bounds, circuit, leader, stale, *gauges.values()]

@@ -140,6 +140,7 @@ class Message:
         retry_after: seconds in which another attempt is no use; None if it does not say.
         busy_seconds: with at least one payload.
         lost_seconds: of payloads that were cut short.
+        cpu_seconds: that all of the pod's startd used, of all its cores together.
     """
 
     code: int
@@ -148,6 +149,7 @@ class Message:
     retry_after: float | None = None
     busy_seconds: float = 0
     lost_seconds: float = 0
+    cpu_seconds: float = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)  # there are ten thousand of them
@@ -250,11 +252,13 @@ class Usage:
         held: from their start to their end, by what became of them.
         busy: of it, with a payload.
         lost: of payloads that were cut short.
+        cpu: that was used: CPU time.
     """
 
     held: Mapping[Class, int] = field(default_factory=dict)
     busy: int = 0
     lost: int = 0
+    cpu: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

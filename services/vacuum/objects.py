@@ -107,6 +107,7 @@ def message_of(text: str) -> Message | None:
         retry_after=_number(more.get("retryAfterSeconds")),
         busy_seconds=_number(more.get("busySeconds")) or 0,
         lost_seconds=_number(more.get("lostWorkSeconds")) or 0,
+        cpu_seconds=_number(more.get("cpuSeconds")) or 0,
     )
 
 
@@ -242,7 +243,7 @@ def status_of(startdset: Json) -> Status:
 
 def _usage_of(raw: Json) -> Usage:
     held = {Class(name): number for name, number in raw.get("held", {}).items()}
-    return Usage(held=held, busy=raw.get("busy", 0), lost=raw.get("lost", 0))
+    return Usage(held=held, busy=raw.get("busy", 0), lost=raw.get("lost", 0), cpu=raw.get("cpu", 0))
 
 
 def _node_of(entry: Json) -> NodeMemory:
@@ -320,6 +321,7 @@ def status_json(status: Status, before: Json, now: float) -> Json:
             "held": {str(name): number for name, number in status.usage.held.items()},
             "busy": status.usage.busy,
             "lost": status.usage.lost,
+            "cpu": status.usage.cpu,
         },
         "nodes": [
             {

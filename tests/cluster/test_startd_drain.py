@@ -198,6 +198,7 @@ def test_a_payload_is_told_before_the_time_for_the_drain_is_over_and_then_taken_
     assert startds.outcome(1)["class"] == "Disrupted"
     assert startds.last_word(1)["code"] == 100
     assert startds.last_word(1)["lostWorkSeconds"] > 0
+    assert startds.last_word(1)["cpuSeconds"] > 0
     assert startds.after(1)["circuit"]["state"] == "Closed"
 
 

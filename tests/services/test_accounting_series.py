@@ -191,12 +191,19 @@ def test_usage_is_told_by_set_and_by_what_became_of_startds(ledger: Ledger) -> N
         "INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             ("a", "uid", "2026-11-01", counter, "startds", "atlas", value, 1)
-            for counter, value in (("held/Worked", 7200), ("ended/Worked", 2), ("busy", 3600), ("lost", 10))
+            for counter, value in (
+                ("held/Worked", 7200),
+                ("ended/Worked", 2),
+                ("busy", 3600),
+                ("lost", 10),
+                ("cpu", 3000),
+            )
         ],
     )
     assert points(ledger, "a", FIRST, "12.5") == {
         "atlas_usage,set=startds,site=a,vo=atlas": (
-            "busy_core_seconds=3600i,hs23_hours=25.000000,lost_core_seconds=10i,wall_core_seconds=7200i"
+            "busy_core_seconds=3600i,cpu_core_seconds=3000i,hs23_hours=25.000000,lost_core_seconds=10i,"
+            "wall_core_seconds=7200i"
         ),
         "atlas_outcomes,class=Worked,set=startds,site=a,vo=atlas": "core_seconds=7200i,startds=2i",
     }

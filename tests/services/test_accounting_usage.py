@@ -153,7 +153,12 @@ def startdset(uid: str, worked: int, failed: int, busy: int) -> dict[str, Any]:
         "metadata": {"name": "s", "uid": uid},
         "status": {
             "outcomes": {"Worked": 2, "SiteFault": 1},
-            "coreSeconds": {"held": {"Worked": worked, "SiteFault": failed}, "busy": busy, "lost": 10},
+            "coreSeconds": {
+                "held": {"Worked": worked, "SiteFault": failed},
+                "busy": busy,
+                "lost": 10,
+                "cpu": busy // 2,
+            },
         },
     }
 
@@ -167,6 +172,7 @@ def test_usage_is_what_the_counters_gained_and_a_set_made_anew_counts_anew(ledge
     assert used.held == {Class.WORKED: 4000, Class.SITE_FAULT: 360}
     assert (used.wall, used.busy, used.lost) == (4360, 4000, 10)
     assert used.efficiency == pytest.approx(3990 / 4360)
+    assert used.cpu_efficiency == pytest.approx(2000 / 4360)
     assert used.wasted == {Class.SITE_FAULT: 360}
     assert used.hs23_hours("12.5") == Decimal(4360) / 3600 * Decimal("12.5")
     (whole,) = usages(ledger, "a", date(2026, 11, 1), NEXT)

@@ -475,9 +475,9 @@ def test_a_pool_that_never_wants_to_see_us_again_is_asked_at_the_cap() -> None:
 
 def test_core_seconds_are_kept_by_what_became_of_the_startd() -> None:
     size = Size(millicores=8000)
-    worked = Message(code=200, reason="Worked", busy_seconds=60, lost_seconds=5)
+    worked = Message(code=200, reason="Worked", busy_seconds=60, lost_seconds=5, cpu_seconds=420)
     usage = learned(CLOSED, fail(1, 200, size=size, message=worked), fail(2, 300, size=size)).usage
-    assert usage == Usage(held={Class.WORKED: 640, Class.NO_WORK: 640}, busy=480, lost=40)
+    assert usage == Usage(held={Class.WORKED: 640, Class.NO_WORK: 640}, busy=480, lost=40, cpu=420)
 
 
 @thorough

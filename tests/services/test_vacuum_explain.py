@@ -37,7 +37,7 @@ ENDED = replace(
     ready=None,
     finished=NOW,
     node="n",
-    message=Message(code=200, reason="Worked", busy_seconds=30),
+    message=Message(code=200, reason="Worked", busy_seconds=30, cpu_seconds=25),
 )
 SNAPSHOT = Snapshot(
     name="s",
@@ -89,6 +89,7 @@ def test_metrics_tell_what_the_statuses_hold_and_what_startds_took() -> None:
         "vacuum_leader 1.0",
         'vacuum_core_seconds_total{class="Worked",set="s"} 50.0',
         'vacuum_busy_core_seconds_total{set="s"} 30.0',
+        'vacuum_cpu_core_seconds_total{set="s"} 25.0',
         'vacuum_bound_startds{bound="pods",set="s"} 7.0',
         'vacuum_startd_step_seconds_sum{set="s",step="proof"} 50.0',
         'vacuum_startd_step_seconds_sum{set="s",step="schedule"} 2.0',

@@ -18,6 +18,7 @@ from reporter.logs import Log
 from reporter.message import Message
 from reporter.outcome import Evidence, Outcome, jobs_fail, outcome
 from reporter.pool import Question, Refusals, command
+from reporter.processor import cpu_seconds
 from reporter.proof import proven
 from reporter.settings import Settings
 from reporter.slots import Slots
@@ -237,6 +238,8 @@ class Supervisor:
         }
         if told:
             facts["pandaIds"] = sum(told)
+        if (used := cpu_seconds()) is not None:
+            facts["cpuSeconds"] = round(used)
         if self._slots.first_claim is not None:
             facts["firstClaimSeconds"] = round(max(0.0, self._slots.first_claim - self._began))
         return facts
