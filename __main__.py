@@ -1,6 +1,7 @@
 """From what a stack says to its sites."""
 
 import clusters
+import hub
 import outputs
 import registering
 import settings
@@ -9,4 +10,5 @@ from sites import Site
 registering.collect_seldom()
 stack = settings.load()
 clusters.check(stack.sites)
-outputs.export([registering.begun(Site(site, stack.images)) for site in stack.sites])
+sites = [registering.begun(Site(site, stack.images)) for site in stack.sites]
+outputs.export(sites, hub.make(stack.portal, sites, stack.images))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from components.cluster.pools import NodePool
+from components.portal import Portal
 from sites import Site
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -110,6 +111,9 @@ class Outputs(_Promise):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     sites: dict[str, SiteOutputs] = Field(description="By name")
+    portal: str | None = Field(
+        default=None, description="Command by which a person reaches the page of all sites; null without one"
+    )
     table: str = Field(description="All sites, one a line, for people: `pulumi stack output table`")
 
 
@@ -118,11 +122,12 @@ def schema() -> str:
     return json.dumps(Outputs.model_json_schema(by_alias=True), indent=2) + "\n"
 
 
-def export(sites: Iterable[Site]) -> None:
+def export(sites: Iterable[Site], portal: Portal | None = None) -> None:
     """Exports the outputs of the running stack."""
     pulumi.export("schemaVersion", SCHEMA_VERSION)
     whole = list(sites)
     pulumi.export("sites", {site.settings.name: describe(site) for site in whole})
+    pulumi.export("portal", portal.command if portal else None)
     pulumi.export("table", table([_line(site) for site in whole]))
 
 

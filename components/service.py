@@ -34,6 +34,8 @@ class ServiceArgs:
         volumes: others, by the directory in which they may be written to.
         account_annotations: of the service's account.
         pod_labels: beside those that every pod has.
+        ports: that it listens on beside the one for its health, by name.
+        api: whether it speaks to the API server, and so holds a token for it.
         cores: that the scheduler reserves, as a quantity.
         memory: as a quantity.
     """
@@ -50,6 +52,8 @@ class ServiceArgs:
     volumes: Mapping[str, core.VolumeArgs] = field(default_factory=dict)
     account_annotations: Mapping[str, str] = field(default_factory=dict)
     pod_labels: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)
+    api: bool = True
     cores: str
     memory: str
 
@@ -141,7 +145,11 @@ def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> co
         # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
         metadata=metadata(args, {"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)}),
         spec=core.ServiceSpecArgs(
-            selector=selector(args.site, args.name), ports=[core.ServicePortArgs(name="http", port=pods.HTTP_PORT)]
+            selector=selector(args.site, args.name),
+            ports=[
+                core.ServicePortArgs(name=name, port=port)
+                for name, port in {"http": pods.HTTP_PORT, **args.ports}.items()
+            ],
         ),
         opts=own,
     )
@@ -162,6 +170,7 @@ def deployment(
                 metadata=meta.ObjectMetaArgs(labels={**labels(args.site, args.name), **args.pod_labels}),
                 spec=core.PodSpecArgs(
                     service_account_name=args.name,
+                    automount_service_account_token=None if args.api else False,
                     enable_service_links=False,
                     priority_class_name=args.priority,
                     security_context=pods.running_as(pods.SERVICE_UID),
@@ -216,7 +225,10 @@ def _container(args: ServiceArgs) -> core.ContainerArgs:
             pods.from_field("NAMESPACE", "metadata.namespace"),
             *(core.EnvVarArgs(name=key, value=value) for key, value in args.environment.items()),
         ],
-        ports=[core.ContainerPortArgs(name="http", container_port=pods.HTTP_PORT)],
+        ports=[
+            core.ContainerPortArgs(name=name, container_port=port)
+            for name, port in {"http": pods.HTTP_PORT, **args.ports}.items()
+        ],
         volume_mounts=[
             core.VolumeMountArgs(name=name, mount_path=directory, read_only=True)
             for directory, name in args.files.items()

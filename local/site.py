@@ -28,6 +28,7 @@ from local.target import Target
 STACK = "dev"
 HOST_TOOLS = ("pulumi", "kubernetes", "coredns")
 FIRST_STARTD_SECONDS = 300.0
+PORTAL_PORT = 8090
 
 
 def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
@@ -75,6 +76,12 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
         with progress.step("startds", "the first startd joins the pool"):
             screen.wait_for_startd(cluster, seconds=FIRST_STARTD_SECONDS)
     print("\nThe site is up.  make demo   make status   make down")
+    print(f"Its portal, at http://localhost:{PORTAL_PORT} while this runs:  {portal_command(STACK)}")
+
+
+def portal_command(site: str) -> str:
+    """By which a person whom the cluster lets forward ports reaches the portal's pages."""
+    return f'eval "$(make -s env)" && kubectl --namespace {site} port-forward service/portal {PORTAL_PORT}'
 
 
 def images(push: str | None) -> None:

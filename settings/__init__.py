@@ -11,13 +11,14 @@ from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite
 from settings.contradictions import Site
 from settings.existing import ExistingSite
 from settings.images import Images, images_of
+from settings.portal import Portal, portal_of
 from settings.sites import sites_of
 from settings.values import Closed
 from settings.workload import Monitoring
 
 __all__ = [
     "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Monitoring",
-    "Settings", "Site", "load",
+    "Portal", "Settings", "Site", "load",
 ]  # fmt: skip
 
 
@@ -26,6 +27,7 @@ class Settings(Closed):
 
     images: Images
     sites: tuple[Site, ...]
+    portal: Portal | None = None
 
 
 def load() -> Settings:
@@ -38,6 +40,8 @@ def load() -> Settings:
     secret = any(pulumi.runtime.is_config_secret(config.full_key(key)) for key in ("sites", "defaults"))
     images, found = images_of(config.get("images"), pulumi.get_stack())
     sites, more = sites_of(config.get("sites"), config.get("defaults"), secret=secret)
-    if found or more or images is None:
-        raise pulumi.RunError("\n".join([f"Pulumi.{pulumi.get_stack()}.yaml cannot be used:", *found, *more]))
-    return Settings(images=images, sites=sites)
+    portal, others = portal_of(config.get("portal"), sites)
+    if found or more or others or images is None:
+        told = [f"Pulumi.{pulumi.get_stack()}.yaml cannot be used:", *found, *more, *others]
+        raise pulumi.RunError("\n".join(told))
+    return Settings(images=images, sites=sites, portal=portal)

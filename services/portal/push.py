@@ -12,10 +12,10 @@ from services.portal.report import read
 from services.portal.store import Heard, Store, Unusable
 from services.process import log
 
-# As JSON, unpacked: ten thousand startds are 2 MB.
-MOST_BYTES = 32 * 2**20
-# A report is read and checked in one go; more than a few at once would only take memory.
-AT_ONCE = 4
+# As JSON, unpacked: ten thousand startds are 1.2 MB.
+MOST_BYTES = 16 * 2**20
+# A report is read and checked in one go, in some ten times the memory that it has as JSON.
+AT_ONCE = 2
 
 
 def application(

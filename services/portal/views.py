@@ -294,13 +294,19 @@ def bounds(startd_set: StartdSet) -> Sequence[Bound]:
 def arranged(rows: Iterable[Row], keys: Mapping[str, Callable[[Row], Any]], sort: str, otherwise: str) -> list[Row]:
     """Rows in the order that is asked for, or else in the usual one; those without a value last in either direction."""
     name = sort.removeprefix("-")
-    key = keys.get(name, keys[otherwise])
-    usual = sorted(rows, key=lambda row: (keys[otherwise](row) is None, keys[otherwise](row)))
-    known = [row for row in usual if key(row) is not None]
-    known.sort(key=key, reverse=sort.startswith("-") and name in keys)
-    return known + [row for row in usual if key(row) is None]
+    found = _ascending(rows, keys[otherwise], reverse=sort == f"-{otherwise}")
+    if name in keys and name != otherwise:
+        found = _ascending(found, keys[name], reverse=sort.startswith("-"))
+    return found
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Numbers in names count as numbers: startds-9 comes before startds-10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+def _ascending(rows: Iterable[Row], key: Callable[[Row], Any], *, reverse: bool) -> list[Row]:
+    keyed = [(key(row), row) for row in rows]
+    known = sorted((each for each in keyed if each[0] is not None), key=lambda each: each[0], reverse=reverse)
+    return [row for _, row in known] + [row for value, row in keyed if value is None]
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """A number at the end counts as a number: startds-9 comes before startds-10."""
+    head, _, tail = name.rpartition("-")
+    return (head, int(tail)) if tail.isdecimal() else (name, 0)

@@ -25,7 +25,7 @@ from services.vacuum.model import SET_LABEL
 from services.vacuum.objects import pods_path, sets_path
 from services.vacuum.watch import Cache
 
-# A hub that is away is asked again after twice the time, up to this.
+# A hub that stays away is asked again after twice the time, up to this.
 LONGEST_PAUSE_SECONDS = 300.0
 ASK_SECONDS = 5.0
 PUSH_SECONDS = 20.0
@@ -76,7 +76,7 @@ class Pusher:
         while True:
             failures = 0 if await self.tell(session) else failures + 1
             self._turned = time.monotonic()
-            pause = min(LONGEST_PAUSE_SECONDS, self._told.seconds * 2.0 ** min(failures, 10))
+            pause = min(LONGEST_PAUSE_SECONDS, self._told.seconds * 2.0 ** min(10, max(0, failures - 1)))
             await asyncio.sleep(pause * random.uniform(0.9, 1))  # noqa: S311  spreads clients, guards nothing
 
     async def tell(self, session: aiohttp.ClientSession) -> bool:

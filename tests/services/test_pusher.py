@@ -91,14 +91,16 @@ class Cluster(StandInApi):
         super().__init__(server)
         self.refused: set[str] = set()
 
-    async def _call(self, verb: str, path: str, **more: Any) -> Json:
+    async def _send(self, verb: str, path: str, **more: Any) -> bytes:
         if any(word in path for word in self.refused):
             raise error_of(403, {"reason": "Forbidden", "message": "no"})
         path, _, fields = path.partition("?fieldSelector=")
-        answer = await super()._call(verb, path, **more)
+        content = await super()._send(verb, path, **more)
         if fields == "type=Warning":
-            return answer | {"items": [item for item in answer["items"] if item["type"] == "Warning"]}
-        return answer
+            answer = json.loads(content)
+            answer["items"] = [item for item in answer["items"] if item["type"] == "Warning"]
+            content = json.dumps(answer).encode()
+        return content
 
 
 class Site:

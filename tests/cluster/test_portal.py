@@ -1,0 +1,88 @@
+"""The dev site's portal as a person finds it: by a forwarded port, and by no other way."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.cluster.cluster import Cluster
+
+pytestmark = pytest.mark.cluster
+
+SITE = "dev"
+PAGES = 8090
+
+
+@pytest.fixture
+def portal(site: Cluster) -> Iterator[httpx.Client]:
+    """The pages through `kubectl port-forward`, which takes any port of this machine that is free."""
+    words = ["kubectl", "--kubeconfig", str(site.kubeconfig), "--namespace", SITE, "port-forward", "service/portal"]
+    with subprocess.Popen([*words, f":{PAGES}"], stdout=subprocess.PIPE, text=True) as forwarding:
+        assert forwarding.stdout is not None
+        line = forwarding.stdout.readline()
+        found = re.search(r"127\.0\.0\.1:(\d+) ->", line)
+        assert found, f"no port is forwarded: {line}"
+        try:
+            with httpx.Client(base_url=f"http://localhost:{found[1]}", trust_env=False, timeout=20) as client:
+                yield client
+        finally:
+            forwarding.terminate()
+            forwarding.wait(30)
+
+
+def page(portal: httpx.Client, path: str) -> str:
+    answer = portal.get(path)
+    answer.raise_for_status()
+    return answer.text
+
+
+def test_the_dev_site_tells_the_portal_of_its_set_with_the_controllers_own_words(
+    site: Cluster, portal: httpx.Client
+) -> None:
+    site.eventually(lambda: "heard <time" in page(portal, "/sites/dev"), "the hub has heard its own site", SITE)
+
+    def shown() -> bool:
+        """The controller goes on while one looks: what it says now must be shown within some pushes."""
+        status = json.loads(site.kubectl("get", "startdset", "startds", "-n", SITE, "-o", "json"))["status"]
+        seen = page(portal, "/sites/dev/sets/startds")
+        return all(bound["name"] in seen for bound in status["bounds"]) and f">{status['limit']}</dd>" in seen
+
+    site.eventually(shown, "the portal shows what limits the set", SITE)
+    overview = page(portal, "/")
+    assert "ATLAS-SITES-DEV" in overview
+    assert "EUR" in overview, "the books' costs"
+    whole = page(portal, "/sites/dev")
+    for said in ("squid-0", "squid-1"):
+        assert said in whole
+    for unseen in ("cannot be seen", "does not answer", "never heard"):
+        assert unseen not in whole
+    assert re.search(r"<dt>Proxy left</dt><dd>\d+ (d|h)</dd>", whole)
+
+
+def test_the_pages_answer_nobody_who_has_not_forwarded_a_port(site: Cluster) -> None:
+    address = site.kubectl(
+        "get", "pods", "-n", SITE, "-l", "app.kubernetes.io/name=portal", "-o", "jsonpath={.items[0].status.podIP}"
+    )
+    ask = "import sys, socket; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+
+    def reaches(host: str, port: int) -> str:
+        words = ["exec", "-n", SITE, "deployment/pusher", "--", "python3", "-c", ask, host, str(port)]
+        return site.kubectl(*words, check=False)
+
+    assert reaches(address, 8081) == ""
+    assert "ConnectionRefusedError" in reaches(address, PAGES)
+
+
+def test_the_portal_may_do_nothing_and_the_pusher_may_only_look(site: Cluster) -> None:
+    def may(who: str, verb: str, what: str) -> bool:
+        words = ["auth", "can-i", verb, what, f"--as=system:serviceaccount:{SITE}:{who}", "-n", SITE]
+        return "yes" in site.kubectl(*words, check=False).splitlines()
+
+    assert may("pusher", "list", "pods")
+    assert not any(may("pusher", verb, "pods") for verb in ("create", "delete", "patch"))
+    assert not may("pusher", "get", "secrets")
+    assert not may("portal", "list", "pods")
+    assert not may("portal", "get", "secrets")
