@@ -10,6 +10,8 @@ from services.credentials.metrics import Metrics as Credentials
 from services.credentials.secret import Terms
 from services.nodehealth.metrics import Metrics as NodeHealth
 from services.nodehealth.monitor import Metrics as Monitor
+from services.portal.metrics import Metrics as Portal
+from services.pusher.metrics import Metrics as Pusher
 from services.vacuum.metrics import Metrics as Vacuum
 
 # What Prometheus, as its chart or its operator configures it, adds to whatever is told.
@@ -24,6 +26,8 @@ def registries() -> Iterator[CollectorRegistry]:
     yield Credentials(lambda: datetime.now(UTC), Terms()).registry
     yield NodeHealth(leads=lambda: True).registry
     yield Monitor().registry
+    yield Portal(["a"], lambda: 0.0).registry
+    yield Pusher(lambda: 0.0).registry
     yield Vacuum(staleness=lambda: 0.0, leads=lambda: True).registry
 
 
