@@ -63,6 +63,11 @@ verify-cloud: $(VENV) ## look on a real cloud at what no test can show: STACK=â€
 	@test -n "$(STACK)" || { echo "error: name the stack, as in make verify-cloud STACK=azure" >&2; exit 1; }
 	@$(BIN)/python -m local.verify "$(STACK)" $(if $(PEER),--peer "$(PEER)")
 
+.PHONY: report
+report: $(VENV) ## STACK=â€¦ [MONTH=2026-11]: what each site did and cost in a month, as one HTML page with plots
+	@test -n "$(STACK)" || { echo "error: name the stack, as in make report STACK=world" >&2; exit 1; }
+	@$(BIN)/python -m report "$(STACK)" $(if $(MONTH),--month "$(MONTH)")
+
 .PHONY: down
 down: $(VENV) ## take the site down and undo every change to this machine (caches stay)
 	@$(LOCAL) down

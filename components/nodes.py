@@ -233,12 +233,21 @@ def _own_node_only(name: str, args: NodesArgs, own: pulumi.ResourceOptions) -> N
         metadata=metadata,
         spec=admission.ValidatingAdmissionPolicySpecArgs(
             failure_policy="Fail",
+            # With what the API server would fill in: it takes the whole for one field, so that a stack whose state was
+            # lost would be told of a conflict with itself.
             match_constraints=admission.MatchResourcesArgs(
+                match_policy="Equivalent",
+                namespace_selector=meta.LabelSelectorArgs(),
+                object_selector=meta.LabelSelectorArgs(),
                 resource_rules=[
                     admission.NamedRuleWithOperationsArgs(
-                        api_groups=[""], api_versions=["v1"], operations=["UPDATE"], resources=["nodes", "nodes/status"]
+                        api_groups=[""],
+                        api_versions=["v1"],
+                        operations=["UPDATE"],
+                        resources=["nodes", "nodes/status"],
+                        scope="*",
                     )
-                ]
+                ],
             ),
             match_conditions=[
                 admission.MatchConditionArgs(name="monitors", expression=f"request.userInfo.username == '{account}'")

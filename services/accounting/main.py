@@ -433,6 +433,52 @@ def costs(ledger: Ledger, site: str, first: date, last: date) -> str:
     return "\n".join(lines)
 
 
+def daily(ledger: Ledger, site: str, hs23: str, first: date, last: date) -> Json:
+    """For `report`: what each day cost, in millionths, and what each set did on it, in seconds of a core."""
+    charged = attribution.attributed(ledger, site, first, last)
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return {
+        "site": site,
+        "costs": [
+            {"day": day, "pool": pool, "set": startd_set, "basis": basis, "currency": currency, "micros": amount}
+            for (day, pool, startd_set, basis, currency), amount in sorted(charged.items())
+        ],
+        "usage": [
+            {
+                "day": day.isoformat(),
+                "set": each.startd_set,
+                "vo": each.vo,
+                "held": each.held,
+                "ended": each.ended,
+                "busy": each.busy,
+                "lost": each.lost,
+                "cpu": each.cpu,
+                "hs23Hours": None if (scored := each.hs23_hours(hs23)) is None else float(scored),
+            }
+            for day in days
+            for each in usage.usages(ledger, site, day, day)
+        ],
+    }
+
+
+def _tell(what: str, ledger: Ledger, told: Options, first: date, last: date) -> None:
+    match what:
+        case "rebuild":
+            ledger.retarget(told.site, "")
+            sys.stdout.write("all time series are written again, within a minute or two\n")
+        case "costs":
+            sys.stdout.write(costs(ledger, told.site, first, last) + "\n")
+        case "usage":
+            sys.stdout.write(usage.table(usage.usages(ledger, told.site, first, last), told.hs23) + "\n")
+        case "daily":
+            sys.stdout.write(json.dumps(daily(ledger, told.site, told.hs23, first, last)) + "\n")
+        case "records":
+            for each in startds.auditor_records(ledger, told.site, first, last, told.hs23):
+                sys.stdout.write(json.dumps(each) + "\n")
+        case _:
+            focus.write(ledger.rows(), first, last, sys.stdout)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """The command line: without words the service, with one what the ledger holds of a month."""
     parser = argparse.ArgumentParser(prog="services.accounting", description="Keeps a site's books.")
@@ -440,6 +486,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for name, what in (
         ("costs", "what each pool and set cost"),
         ("usage", "what each set did with its time"),
+        ("daily", "what each day cost and each set did on it, as JSON"),
         ("records", "each startd that ended, as AUDITOR takes it, a line of JSON each"),
         ("focus", "all rows, as CSV with the columns of FOCUS"),
     ):
@@ -457,18 +504,6 @@ def main(words: Sequence[str] | None = None) -> None:
     first, last = getattr(arguments, "month", (date.min, date.max))
     try:
         with Ledger(told.ledger) as ledger:
-            match arguments.command:
-                case "rebuild":
-                    ledger.retarget(told.site, "")
-                    sys.stdout.write("all time series are written again, within a minute or two\n")
-                case "costs":
-                    sys.stdout.write(costs(ledger, told.site, first, last) + "\n")
-                case "usage":
-                    sys.stdout.write(usage.table(usage.usages(ledger, told.site, first, last), told.hs23) + "\n")
-                case "records":
-                    for each in startds.auditor_records(ledger, told.site, first, last, told.hs23):
-                        sys.stdout.write(json.dumps(each) + "\n")
-                case _:
-                    focus.write(ledger.rows(), first, last, sys.stdout)
+            _tell(arguments.command, ledger, told, first, last)
     except Refused as refused:
         sys.exit(f"accounting: {refused}")

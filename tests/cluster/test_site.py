@@ -101,6 +101,32 @@ def test_make_up_again_is_done_with_nothing_to_do(site: Cluster) -> None:
     assert startdset(site)["metadata"]["generation"] == before
 
 
+def test_a_site_whose_state_was_lost_is_taken_over_as_it_is(site: Cluster, tmp_path: Path) -> None:
+    def objects() -> dict[str, str]:
+        """UIDs of what the stack made in the cluster, by kind and name."""
+        kinds = "namespace,customresourcedefinition,clusterrole,clusterrolebinding"
+        spaced = "startdset,deployment,daemonset,service,serviceaccount,role,rolebinding,networkpolicy,resourcequota"
+        listed = [("get", kinds), *(("get", spaced, "-n", name) for name in (SITE, SYSTEM))]
+        items = [item for words in listed for item in json.loads(site.kubectl(*words, "-o", "json"))["items"]]
+        return {f"{item['kind']} {item['metadata']['name']}": item["metadata"]["uid"] for item in items}
+
+    saved, lost = tmp_path / "saved.json", tmp_path / "lost.json"
+    pulumi(f"stack export --file {saved}")
+    state = json.loads(saved.read_text())
+    made = len(state["deployment"]["resources"])
+    lost.write_text(json.dumps({**state, "deployment": {**state["deployment"], "resources": []}}))
+    before = objects()
+    pulumi(f"stack import --file {lost}")
+    try:
+        said = as_the_readme_says("make up")
+    except BaseException:
+        pulumi(f"stack import --file {saved}")
+        raise
+    assert re.search(r"Resources:\s+\+ \d+ created", said.stdout + said.stderr), said.stdout
+    assert len(json.loads(pulumi("stack export").stdout)["deployment"]["resources"]) == made
+    assert objects() == before
+
+
 @pytest.mark.usefixtures("site")
 def test_make_up_changes_no_file_of_the_checkout(checkout_before: str) -> None:
     assert git_status() == checkout_before
@@ -286,6 +312,18 @@ def test_with_the_queue_empty_the_site_shrinks_and_says_why(site: Cluster) -> No
     assert re.search(r"back-off\s+until \d\d:\d\d:\d\d UTC", said)
     assert "NoWork" in said
     assert len(said.splitlines()) <= 40
+
+
+def test_make_report_writes_a_page_of_the_sites_month(site: Cluster) -> None:
+    del site
+    said = shell('eval "$(make -s env)" && make -s report STACK=dev')
+    page = CHECKOUT / said.stdout.splitlines()[-1]
+    try:
+        text = page.read_text()
+    finally:
+        page.unlink()
+    assert 'id="dev"' in text
+    assert "Core-hours by what became of startds" in text
 
 
 @pytest.fixture
