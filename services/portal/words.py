@@ -32,7 +32,7 @@ def machine(seconds: float) -> str:
 
 def money(value: float, currency: str = "") -> str:
     """An amount to the hundredth."""
-    return f"{value:,.2f} {currency}".strip().replace(",", "\u202f").replace(" ", "\u00a0")
+    return f"{value:,.2f} {currency}".strip().replace(",", "\u202f")
 
 
 def percent(share: float | None) -> str:

@@ -312,7 +312,7 @@ def test_words() -> None:
     assert [words.duration(each) for each in (None, -5, 0, 119, 120, 7200, 172_800)] == [
         "unknown", "0 s", "0 s", "119 s", "2 min", "2 h", "2 d",
     ]  # fmt: skip
-    assert words.money(1234.5, "EUR") == "1\u202f234.50\u00a0EUR"
+    assert words.money(1234.5, "EUR") == "1\u202f234.50 EUR"
     assert words.spaced("BackingOff") == "backing off"
     assert (words.percent(0.855), words.percent(None), words.number(None)) == ("86 %", "unknown", "unknown")
 
