@@ -13,6 +13,7 @@ from pulumi_kubernetes import Provider
 from components import portal
 from components.portal import Portal, PortalArgs
 from components.pusher import Pusher, PusherArgs
+from local.site import portal_command
 from services.portal.gate import Gate, digest
 from services.portal.main import options as hub_options
 from services.pusher.options import options as pusher_options
@@ -121,6 +122,12 @@ def test_the_pages_can_be_reached_by_no_address_but_the_pods_own_loopback() -> N
         "metrics": "http://portal.a.svc.cluster.local:8080/metrics",
         "command": "kubectl --namespace a port-forward service/portal 8090",
     }
+
+
+def test_make_up_prints_the_command_that_the_stack_promises() -> None:
+    outputs = hub().one("atlas-sites:index:Portal").outputs
+    assert outputs is not None
+    assert str(outputs["command"]) in portal_command("a")
 
 
 def test_only_pushers_push_and_other_clusters_only_where_the_stack_lets_them_in() -> None:
