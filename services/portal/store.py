@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.portal.report import Report, read
+from services.process import log
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
@@ -85,6 +86,8 @@ class Store:
     def all(self, sites: Collection[str]) -> dict[str, Heard]:
         """What these sites said last; others are not of the stack any more, and are forgotten.
 
+        A report that this release cannot read is passed over: the site will soon push another one.
+
         Raises:
             Unusable: it cannot be read.
         """
@@ -93,10 +96,13 @@ class Store:
             with self._turn:
                 rows = self._db.execute("SELECT site, heard, content FROM reports").fetchall()
                 for site, at, content in rows:
-                    if site in sites:
-                        found[site] = Heard(at=at, report=read(zlib.decompress(content)))
-                    else:
+                    if site not in sites:
                         self._db.execute("DELETE FROM reports WHERE site = ?", (site,))
-        except (sqlite3.Error, zlib.error, ValueError) as error:
+                        continue
+                    try:
+                        found[site] = Heard(at=at, report=read(zlib.decompress(content)))
+                    except (zlib.error, ValueError) as error:
+                        log(event="problem", message=f"what {site} said last cannot be read any more: {error}")
+        except sqlite3.Error as error:
             raise Unusable(f"{self._path}: it cannot be read ({error})") from None
         return found

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,15 @@ def test_a_hub_that_starts_again_knows_what_it_knew_and_forgets_who_left_the_sta
     hub(tmp_path, told)
     with sqlite3.connect(tmp_path / "portal.db") as db:
         assert db.execute("SELECT site FROM reports").fetchall() == [("hall",)]
+
+
+def test_a_report_that_cannot_be_read_any_more_keeps_no_hub_from_starting(tmp_path: Path) -> None:
+    store = Store(tmp_path / "portal.db")
+    store.put("hall", Heard(at=NOW, report=report()))
+    for site, content in (("cern", b"no report"), ("old", zlib.compress(b'{"version": 0}'))):
+        store._db.execute("INSERT INTO reports VALUES (?, ?, ?)", (site, NOW, content))
+    assert set(store.all([*SITES, "old"])) == {"hall"}
+    store.close()
 
 
 def _write(path: Path, told: Any) -> None:
