@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp.test_utils import TestServer
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from local import packages
 from local.paths import cache_dir
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.engine
 
 CHROMIUM = "/usr/bin/chromium"
 PATHS = ("/", "/sites/hall", "/sites/hall/sets/startds", "/sites/lyon", "/nothing")
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESK, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
@@ -92,7 +92,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def test_axe_finds_nothing_serious(scheme: str, hub: Hub, page: Page) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for size, paths in ((DESK, PATHS), (PHONE, PATHS[:3])):
-        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.set_viewport_size(size)
         for path in paths:
             page.goto(hub.url + path)
             found = Axe().run(page).response["violations"]
@@ -105,7 +105,7 @@ def test_axe_finds_nothing_serious(scheme: str, hub: Hub, page: Page) -> None:
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen_and_nothing_is_cut_off(hub: Hub, page: Page) -> None:
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     for path in PATHS:
         page.goto(hub.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
