@@ -26,11 +26,7 @@ def attributed(ledger: Ledger, site: str, first: date, last: date) -> dict[Key, 
     """
     found: dict[Key, int] = {}
     weights: dict[str, dict[str, dict[str, int]]] = {}
-    for (whose, day, pool, basis, currency), amount in ledger.sums(
-        "site", "day", "pool", "basis", "currency", first=first, last=last
-    ).items():
-        if whose != site:
-            continue
+    for (day, pool, basis, currency), amount in ledger.sums("day", "pool", site=site, first=first, last=last).items():
         if day not in weights:
             weights[day] = _weights(ledger, site, date.fromisoformat(day))
         parts = split(amount, weights[day].get(pool, {})) if pool else {}

@@ -211,11 +211,14 @@ class Ledger:
         for row in cursor:
             yield dict(zip(names, row, strict=True))
 
-    def sums(self, *by: str, first: date = date.min, last: date = date.max) -> dict[tuple[str, ...], int]:
+    def sums(
+        self, *by: str, site: str | None = None, first: date = date.min, last: date = date.max
+    ) -> dict[tuple[str, ...], int]:
         """Millionths by some columns; by basis and currency besides, which nobody may add up.
 
         Args:
             by: columns of GROUPINGS.
+            site: whose rows alone; None for those of all.
             first: day.
             last: day, within.
         """
@@ -224,9 +227,10 @@ class Ledger:
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not among {', '.join(GROUPINGS)}")
         found = self._db.execute(
-            f"SELECT {', '.join(columns)}, sum(micros) FROM charges WHERE day BETWEEN ? AND ?"  # noqa: S608  of ours
+            f"SELECT {', '.join(columns)}, sum(micros) FROM charges"  # noqa: S608  of ours
+            f" WHERE {'' if site is None else 'site = :site AND '}day BETWEEN :first AND :last"
             f" GROUP BY {', '.join(columns)}",
-            (first.isoformat(), last.isoformat()),
+            {"site": site, "first": first.isoformat(), "last": last.isoformat()},
         )
         return {tuple(row[:-1]): row[-1] for row in found}
 

@@ -268,10 +268,9 @@ class Accounting:
         with Ledger(told.ledger) as ledger:
             sums = {
                 (day, basis, currency): amount
-                for (site, day, basis, currency), amount in ledger.sums(
-                    "site", "day", "basis", "currency", first=today.replace(day=1), last=today
+                for (day, basis, currency), amount in ledger.sums(
+                    "day", site=told.site, first=today.replace(day=1), last=today
                 ).items()
-                if site == told.site
             }
         spent = budget.spent(sums, told.currency, today)
         self.metrics.problems.pop("ledger", None)

@@ -120,14 +120,13 @@ def points(ledger: Ledger, site: str, day: date, hs23: str) -> dict[str, str]:
             {"pool": pool, "set": startd_set, "basis": basis, "currency": currency},
             amount=Decimal(amount) / MICROS,
         )
-    charged = ledger.sums("site", "pool", "service", "source", first=day, last=day)
-    for (whose, pool, service, source, basis, currency), amount in charged.items():
-        if whose == site:
-            add(
-                CHARGES,
-                {"pool": pool, "service": service, "source": source, "basis": basis, "currency": currency},
-                amount=Decimal(amount) / MICROS,
-            )
+    charged = ledger.sums("pool", "service", "source", site=site, first=day, last=day)
+    for (pool, service, source, basis, currency), amount in charged.items():
+        add(
+            CHARGES,
+            {"pool": pool, "service": service, "source": source, "basis": basis, "currency": currency},
+            amount=Decimal(amount) / MICROS,
+        )
     for each in usage.usages(ledger, site, day, day):
         tags = {"set": each.startd_set, "vo": each.vo}
         scored = each.hs23_hours(hs23)
