@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -122,14 +123,11 @@ def test_who_is_not_in_the_sites_networks_is_refused(squids: Deployed) -> None:
     assert " 403 " in said
 
 
-def test_each_squid_tells_what_alerts_and_dashboards_ask_for(squids: Deployed) -> None:
+def test_each_squid_tells_what_alerts_and_dashboards_ask_for(squids: Deployed, node: Cluster) -> None:
     address = squids.addresses()[f"squid-1.{SITE}.svc.{CLUSTER_DOMAIN}"]
-    with urllib.request.urlopen(f"http://{address}:9301/metrics", timeout=20) as answer:
-        told = {
-            line.partition(" ")[0].partition("{")[0]: line.split()[-1]
-            for line in answer.read().decode().split("\n")
-            if line
-        }
+    # A pod is ready when its squid is; its exporter may come a moment later.
+    answer = node.eventually(lambda: _metrics(address), "what the exporter tells", SITE)
+    told = {line.partition(" ")[0].partition("{")[0]: line.split()[-1] for line in answer.split("\n") if line}
     page = (CHECKOUT / "docs/runbooks/squid.md").read_text()
     wanted = {word for word in page.split("`") if word.startswith("squid_")}
     files = [*(CHECKOUT / "dashboards/alerts").iterdir(), *(CHECKOUT / "dashboards/grafana").iterdir()]
@@ -140,6 +138,15 @@ def test_each_squid_tells_what_alerts_and_dashboards_ask_for(squids: Deployed) -
     assert float(told["squid_up"]) == 1
     assert float(told["squid_client_http_requests_total"]) > 0
     assert float(told["squid_info_Maximum_number_of_file_descriptors"]) == 16384
+
+
+def _metrics(address: str) -> str:
+    """What an exporter tells; nothing while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:9301/metrics", timeout=20) as answer:
+            return str(answer.read().decode())
+    except urllib.error.URLError:
+        return ""
 
 
 def _method(method: str) -> str:
