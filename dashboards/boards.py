@@ -111,6 +111,11 @@ BOARDS = (
                 },
             ),
             Panel(
+                title="Since the hub heard a site",
+                unit="s",
+                queries={"{{site}}": f"max by (namespace, site) (portal_silence_seconds{{{HERE}}})"},
+            ),
+            Panel(
                 title="What is in the way",
                 about="Problems that services name; the log of each has the sentence",
                 queries={
@@ -153,13 +158,17 @@ BOARDS = (
             Panel(
                 title="Efficiency",
                 unit="percentunit",
-                about="Core-seconds with a payload that was not cut short, of all",
+                about="Core-seconds with a payload that was not cut short, and CPU time, of all",
                 queries={
+                    "{{set}} CPU": (
+                        f"{_gained('vacuum_cpu_core_seconds_total', 'set')}"
+                        f" / sum by (namespace, set) ({_gained('vacuum_core_seconds_total', 'set, class')})"
+                    ),
                     "{{set}}": (
                         f"({_gained('vacuum_busy_core_seconds_total', 'set')}"
                         f" - {_gained('vacuum_lost_core_seconds_total', 'set')})"
                         f" / sum by (namespace, set) ({_gained('vacuum_core_seconds_total', 'set, class')})"
-                    )
+                    ),
                 },
             ),
             Panel(
