@@ -11,6 +11,7 @@ from components.cvmfs import Cvmfs, CvmfsArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.namespaces import Namespaces, NamespacesArgs
 from components.nodes import Nodes, NodesArgs
+from components.seccomp import Seccomp, SeccompArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
 from components.vacuum import Vacuum, VacuumArgs
@@ -101,11 +102,20 @@ class Site(pulumi.ComponentResource):
         self.monitoring = (
             Monitoring(f"{name}-monitoring", _monitoring(self, site.monitoring), on_it) if site.monitoring else None
         )
+        self.seccomp = (
+            Seccomp(
+                f"{name}-seccomp",
+                SeccompArgs(site=site.lasting_name, system=self.namespaces.system, image=images.services),
+                on_it,
+            )
+            if site.startds.payload_containers == "userNamespaces"
+            else None
+        )
         self.startds = Startds(
             f"{name}-startds",
             _startds(self, images),
             on_it,
-            needs=[self.squids, self.cvmfs, self.credentials, self.vacuum],
+            needs=[self.squids, self.cvmfs, self.credentials, self.vacuum, *([self.seccomp] if self.seccomp else [])],
         )
         self.register_outputs({"namespace": self.namespaces.site})
 
@@ -240,6 +250,7 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
         repositories=own.cvmfs.repositories,
         proxy=site.squids.vip,
         pools=site.cluster.pools or (),
+        seccomp_profile=site.seccomp.profile if site.seccomp else None,
         size=StartdSize(
             cores=startds.cores,
             requested_cores=startds.requested_cores or startds.cores,

@@ -103,6 +103,7 @@ class StartdsArgs:
         repositories: that must be there before a startd begins.
         proxy: the address of the squids, for payloads.
         pools: nodes that they may go to, besides those that keep nobody off.
+        seccomp_profile: on each node, with which payloads can start containers; none: they need not.
     """
 
     site: str
@@ -116,6 +117,7 @@ class StartdsArgs:
     repositories: Sequence[str]
     proxy: str
     pools: Sequence[NodePool] = ()
+    seccomp_profile: str | None = None
     size: StartdSize
     times: StartdTimes
     limits: StartdLimits
@@ -286,12 +288,20 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
         "NOCLAIM_SECONDS": str(args.times.no_claim),
         "DRAIN_SECONDS": str(args.times.drain),
         "KEEPALIVE_SECONDS": str(args.times.keepalive),
+        "PAYLOAD_CONTAINERS": "none" if args.seccomp_profile is None else "userNamespaces",
         "DISK_MIB": str(size.disk_mib),
         "REPOSITORIES": ",".join(args.repositories),
         "http_proxy": args.proxy,
     }
+    container = _container(args, "startd", "reporter")
+    if args.seccomp_profile is not None:
+        # Of this container alone: the one that waits for the software runs also where the profile is still to come.
+        container["securityContext"]["seccompProfile"] = {
+            "type": "Localhost",
+            "localhostProfile": args.seccomp_profile,
+        }
     return {
-        **_container(args, "startd", "reporter"),
+        **container,
         "env": [
             *({"name": name, "value": value} for name, value in told.items()),
             _from_pod("POD_NAME", "metadata.name"),

@@ -167,6 +167,8 @@ class Startds(Closed):
     # Below the pilot's 96 hours, and often enough for a new image to be everywhere within days.
     lifetime_seconds: Annotated[int, Field(ge=600, le=30 * 24 * 3600)] = 2 * 24 * 3600
     update: Literal["OnFinish", "Drain"] = "OnFinish"
+    # What payloads can start containers of their own by, as pilots do with Apptainer.
+    payload_containers: Literal["userNamespaces", "none"] = "none"
     window: Window = Window()
     backoff: Backoff = Backoff()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from local import commands
 from local.node import processes
-from local.node.layout import BRIDGE, CGROUP, CVMFS, NODE_ADDRESS, PODS, SHARED_PLACES, Layout
+from local.node.layout import BRIDGE, CGROUP, CVMFS, NODE_ADDRESS, PODS, PROFILES, SHARED_PLACES, Layout
 from local.refusal import Refusal
 
 COMMAND_SECONDS = 20.0
@@ -150,6 +150,11 @@ def set_up(layout: Layout) -> None:
     for hierarchy in _hierarchies():
         (hierarchy / CGROUP).mkdir(exist_ok=True)
     _delegate()
+    # The kubelet looks for profiles below its own directory; agents write them where those of other nodes look.
+    PROFILES.mkdir(parents=True, exist_ok=True)
+    layout.profiles.parent.mkdir(exist_ok=True)
+    if not layout.profiles.is_symlink():
+        layout.profiles.symlink_to(PROFILES)
     layout.cvmfs.mkdir(exist_ok=True)
     CVMFS.mkdir(exist_ok=True)
     if not is_mounted(CVMFS):

@@ -34,6 +34,7 @@ CGROUP = "atlas-sites"
 CNI_NETWORK = "atlas-sites"
 # What no flag moves: kubelet, containerd's shim and libcni make these, and hostPath volumes of the dev site the last.
 KUBELET_DIRECTORY = Path("/var/lib/kubelet")
+PROFILES = KUBELET_DIRECTORY / "seccomp"
 SHARED_PLACES = (
     KUBELET_DIRECTORY,
     Path("/var/log/containers"),
@@ -93,6 +94,11 @@ class Layout:
     def cvmfs(self) -> Path:
         """What is bound to /var/cvmfs, by which that mount is known as ours."""
         return self.root / "cvmfs"
+
+    @property
+    def profiles(self) -> Path:
+        """Where the kubelet looks for seccomp profiles."""
+        return self.root / "kubelet" / "seccomp"
 
     @property
     def undo(self) -> Path:

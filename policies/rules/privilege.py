@@ -15,6 +15,7 @@ SYSTEM_SUFFIX = "-system"
 NODE_AGENTS: Mapping[str, frozenset[str]] = {
     "cvmfs": frozenset({"/var/cvmfs", "/var/cvmfs-cache", "/dev/fuse"}),
     "node-monitor": frozenset({"/dev/kmsg", "/var/cvmfs", "/cvmfs"}),
+    "seccomp": frozenset({"/var/lib/kubelet/seccomp/atlas-sites"}),
 }
 # What a claim may stand for: the repositories, where the agent mounts them or a node's own client does.
 SHARED_PATHS = frozenset({"/var/cvmfs", "/cvmfs"})

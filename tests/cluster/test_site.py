@@ -234,7 +234,7 @@ def test_beside_the_startds_a_pod_with_the_nodes_powers_is_refused(site: Cluster
 
 def test_only_node_agents_are_in_the_privileged_namespace(site: Cluster) -> None:
     pods = json.loads(site.kubectl("get", "pods", "-n", SYSTEM, "-o", "json"))["items"]
-    assert {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods} == {"cvmfs", "node-monitor"}
+    assert {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods} == {"cvmfs", "node-monitor", "seccomp"}
 
 
 def test_a_startd_reads_the_software_and_cannot_write_there(site: Cluster) -> None:

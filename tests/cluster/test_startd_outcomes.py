@@ -21,6 +21,8 @@ NO_PAYLOAD = "echo 'File not found: /srv/pandaIDs.out, no payload'"
 GOT_PAYLOAD = "echo 'received job: 6123456789 (sleep until the job has finished)'"
 # So many stories at a time: startds that begin together are slow on a small machine.
 AT_ONCE = 7
+# What a startd itself tries when it begins.
+MAKE_CONTAINER = "python3 /opt/atlas-sites/reporter/nested.py $PWD /cvmfs"
 MANY = 30
 
 
@@ -94,6 +96,51 @@ def image_missing(stage: Stage) -> Startds:
         template["spec"]["containers"][0].update(image="localhost/none:none", imagePullPolicy="Never")
 
     startds = stage.startds("image", change=change, startSeconds=10)
+    startds.outcome(1)
+    return startds
+
+
+def makes_a_container(stage: Stage) -> Startds:
+    """A payload that does what Apptainer does, on a startd that says that it can."""
+    startds = stage.startds("container")
+    wanted = f'SiteName == "{startds.name}" && HasUserNamespaces'
+    job = stage.submit(wanted, f"{MAKE_CONTAINER} && unshare --user --map-root-user --mount true && echo made")
+    assert (job.ends(), job.output()) == (0, "made\n")
+    startds.leave(1)
+    startds.outcome(1)
+    return startds
+
+
+def under(profile: Json) -> Callable[[Json], None]:
+    """A template whose startd has another seccomp profile than the site's."""
+
+    def change(template: Json) -> None:
+        template["spec"]["containers"][0]["securityContext"]["seccompProfile"] = profile
+
+    return change
+
+
+def makes_none(stage: Stage) -> Startds:
+    """The same payload under the runtime's own profile, where nobody has promised anything."""
+    startds = stage.startds("plain", env={"PAYLOAD_CONTAINERS": "none"}, change=under({"type": "RuntimeDefault"}))
+    job = stage.submit(f'SiteName == "{startds.name}" && HasUserNamespaces =?= False', f"! {MAKE_CONTAINER}")
+    assert (job.ends(), job.output()) == (0, "unshare 1\n")
+    startds.leave(1)
+    startds.outcome(1)
+    return startds
+
+
+def promise_broken(stage: Stage) -> Startds:
+    startds = stage.startds("promise", change=under({"type": "RuntimeDefault"}))
+    startds.outcome(1)
+    return startds
+
+
+def profile_missing(stage: Stage) -> Startds:
+    absent = {"type": "Localhost", "localhostProfile": "atlas-sites/none.json"}
+    startds = stage.startds("profile", change=under(absent))
+    startds.pod(1, refused, "is refused by the kubelet")
+    startds.change(startSeconds=1)
     startds.outcome(1)
     return startds
 
@@ -212,6 +259,10 @@ STORIES: Mapping[str, Callable[[Stage], Startds]] = {
     "evicted": evicted,
     "software missing": software_missing,
     "image missing": image_missing,
+    "makes a container": makes_a_container,
+    "makes none": makes_none,
+    "promise broken": promise_broken,
+    "profile missing": profile_missing,
 }
 Told = Mapping[str, Future[Startds]]
 
@@ -226,6 +277,16 @@ def told(stage: Stage) -> Iterator[Told]:
 def summary(startds: Startds, number: int = 1) -> tuple[str, str, int | None]:
     entry = startds.outcome(number)
     return entry["class"], entry["reason"], entry.get("code")
+
+
+def box(pod: Json) -> Json:
+    """What is said of the pod's startd; of its container, while there is none yet, nothing."""
+    return next(iter(pod["status"].get("containerStatuses", ())), {"state": {}})
+
+
+def refused(pod: Json) -> bool:
+    """The kubelet tries again and again to make the container, and cannot."""
+    return bool(box(pod)["state"].get("waiting", {}).get("reason") == "CreateContainerError")
 
 
 def replaced_at_once(startds: Startds, number: int = 1) -> bool:
@@ -321,6 +382,41 @@ def test_a_node_without_the_software_is_the_sites_fault_by_name(told: Told) -> N
 
 def test_a_startd_that_does_not_begin_in_time_is_stopped_and_the_sites_fault(told: Told) -> None:
     startds = told["image missing"].result()
+    assert summary(startds)[:2] == ("SiteFault", "StartError")
+    assert startds.after(1)["outcomes"] == {"SiteFault": 1}
+    assert backs_off(startds, 1)
+
+
+def test_a_payload_starts_a_container_where_the_startd_says_that_it_can(told: Told) -> None:
+    startds = told["makes a container"].result()
+    assert summary(startds) == ("Worked", "Worked", 200)
+
+
+def test_under_the_runtimes_own_profile_a_startd_says_that_no_payload_can_start_a_container(told: Told) -> None:
+    startds = told["makes none"].result()
+    assert summary(startds) == ("Worked", "Worked", 200)
+
+
+def test_a_startd_that_cannot_keep_what_the_site_promises_of_containers_leaves_as_the_sites_fault(told: Told) -> None:
+    startds = told["promise broken"].result()
+    assert summary(startds) == ("SiteFault", "NoUserNamespaces", 500)
+    said = startds.pod(1, lambda pod: "terminated" in box(pod)["state"], "has ended")
+    assert box(said)["state"]["terminated"]["message"].splitlines()[0] == (
+        "500 payloads cannot start containers, unshare: Operation not permitted, for the container's seccomp profile "
+        "does not allow it; see docs/runbooks/payload-containers.md"
+    )
+    assert startds.after(1)["outcomes"] == {"SiteFault": 1}
+    assert backs_off(startds, 1)
+
+
+def test_on_a_node_without_the_profile_the_kubelet_names_it_and_the_startd_is_stopped_as_the_sites_fault(
+    told: Told,
+) -> None:
+    startds = told["profile missing"].result()
+    pod = startds.pod(
+        1, lambda pod: box(pod)["state"].get("waiting", {}).get("reason") == "CreateContainerError", "waits"
+    )
+    assert "atlas-sites/none.json" in box(pod)["state"]["waiting"]["message"]
     assert summary(startds)[:2] == ("SiteFault", "StartError")
     assert startds.after(1)["outcomes"] == {"SiteFault": 1}
     assert backs_off(startds, 1)

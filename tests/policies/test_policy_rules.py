@@ -92,6 +92,7 @@ PRIVILEGED = container(name="mounter", securityContext={"privileged": True})
 OUTWARD = container(volumeMounts=[{"name": "m", "mountPath": "/cvmfs", "mountPropagation": "Bidirectional"}])
 INWARD = container(volumeMounts=[{"name": "m", "mountPath": "/cvmfs", "mountPropagation": "HostToContainer"}])
 NODE_VOLUME = [{"name": "mounts", "hostPath": {"path": "/var/cvmfs"}}]
+PROFILE_VOLUME = [{"name": "profiles", "hostPath": {"path": "/var/lib/kubelet/seccomp/atlas-sites"}}]
 ROOT_VOLUME = [{"name": "root", "hostPath": {"path": "/"}}]
 CLAIM_VOLUME = [{"name": "cvmfs", "persistentVolumeClaim": {"claimName": "cvmfs"}}]
 
@@ -142,6 +143,10 @@ CASES = {
     "node-paths-only-for-node-agents": Case(
         passing=[
             (DAEMON_SET, agent(container(), volumes=NODE_VOLUME)),
+            (
+                DAEMON_SET,
+                workload(container(), component="seccomp", namespace="here-system", volumes=PROFILE_VOLUME),
+            ),
             (STARTD_SET, workload(container(), volumes=CLAIM_VOLUME)),
             (DEPLOYMENT, workload(container(), namespace=UNKNOWN)),
             (VOLUME, volume("/var/cvmfs")),
@@ -155,6 +160,7 @@ CASES = {
                 "squid of site here mounts /var/cvmfs of its node",
             ),
             (DAEMON_SET, agent(container(), volumes=ROOT_VOLUME), "cvmfs of site here mounts / of its node"),
+            (DAEMON_SET, agent(container(), volumes=PROFILE_VOLUME), "cvmfs of site here mounts /var/lib/kubelet"),
             (VOLUME, volume("/etc"), "the path /etc of each node"),
             (VOLUME, {"spec": {"local": {"path": "/mnt"}}}, "the path /mnt"),
         ],

@@ -1,4 +1,4 @@
-"""Where startds go: to the job pools that the stack made, and not to one that is retiring."""
+"""Where startds go, to job pools that the stack made and not to one that is retiring; and what they may do there."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ def pool(name: str, *taints: Taint, retiring: bool = False) -> NodePool:
     )  # fmt: skip
 
 
-def spec(*pools: NodePool) -> dict[str, Any]:
+def spec(*pools: NodePool, seccomp: str | None = None) -> dict[str, Any]:
     """The pod of a startd beside these pools."""
     args = StartdsArgs(
         site="here", namespace="here", image="startd", atlas_site="HERE", collector="pool.example.org:9618",
         trust_domain="pool.example.org", credentials="proxy", cvmfs_claim="cvmfs", repositories=(), proxy="http://squid",
-        pools=pools,
+        pools=pools, seccomp_profile=seccomp,
         size=StartdSize(cores=1, requested_cores=1, memory_mib=2048, disk_mib=20480),
         times=StartdTimes(start=300, no_claim=600, drain=3600, lifetime=172800, keepalive=180),
         limits=StartdLimits(pods=10, cores=10, memory_mib=20480),
@@ -76,3 +76,24 @@ def test_pools_of_an_existing_cluster_are_tolerated_and_not_required() -> None:
     assert spec(theirs)["tolerations"] == [
         {"key": "batch", "operator": "Equal", "value": "", "effect": "NoSchedule"},
     ]
+
+
+def told(pod: dict[str, Any], variable: str) -> str:
+    """What the container of the startd is told."""
+    return next(str(each["value"]) for each in pod["containers"][0]["env"] if each["name"] == variable)
+
+
+def test_the_profile_for_payload_containers_is_that_of_the_startd_alone() -> None:
+    pod = spec(seccomp="atlas-sites/x.json")
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "seccompProfile" not in pod["initContainers"][0]["securityContext"]
+    context = pod["containers"][0]["securityContext"]
+    assert context["seccompProfile"] == {"type": "Localhost", "localhostProfile": "atlas-sites/x.json"}
+    assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]})
+    assert told(pod, "PAYLOAD_CONTAINERS") == "userNamespaces"
+
+
+def test_without_payload_containers_a_startd_has_the_runtimes_own_profile() -> None:
+    pod = spec()
+    assert "seccompProfile" not in pod["containers"][0]["securityContext"]
+    assert told(pod, "PAYLOAD_CONTAINERS") == "none"

@@ -29,6 +29,7 @@ GIVEN = {
     "NOCLAIM_SECONDS": "600",
     "DRAIN_SECONDS": "3600",
     "KEEPALIVE_SECONDS": "180",
+    "PAYLOAD_CONTAINERS": "none",
 }
 METHODS = ("IDTOKENS", "SSL")
 ARGS = StartdsArgs(
@@ -50,7 +51,7 @@ ARGS = StartdsArgs(
 
 
 def environment() -> dict[str, str]:
-    return Settings.read(GIVEN).environment(METHODS, Path("/scratch/credentials"))
+    return Settings.read(GIVEN).environment(METHODS, Path("/scratch/credentials"), user_namespaces=True)
 
 
 def test_htcondor_is_told_all_that_its_configuration_asks_for_and_nothing_else_but_what_every_program_reads() -> None:
@@ -121,6 +122,7 @@ def test_a_variable_that_is_missing_is_named(variable: str) -> None:
         ("http_proxy", "squid:3128", "http://host:port"),
         ("MEMORY_MIB", str(OVERHEAD_MIB), "more than"),
         ("DISK_MIB", str(OVERHEAD_DISK_MIB), "more than"),
+        ("PAYLOAD_CONTAINERS", "True", "userNamespaces or none"),
     ],
 )
 def test_a_variable_that_is_wrong_is_shown(variable: str, value: str, said: str) -> None:

@@ -9,6 +9,7 @@ CREDENTIALS = SCRATCH / "credentials"
 LOGS = SCRATCH / "log"
 JOBS = SCRATCH / "jobs"
 EXECUTE = SCRATCH / "execute"
+RUN = SCRATCH / "run"
 # For the probes of the pod: the pool has shown us the startd; it has had a real payload.
 KNOWN = SCRATCH / "known"
 READY = SCRATCH / "ready"
@@ -18,7 +19,7 @@ REQUESTED = Path("/etc/atlas-sites/pod/requested")
 
 # Payloads run as the same user, so that this keeps out nobody but other users of the node.
 PRIVATE = 0o700
-DIRECTORIES = (CREDENTIALS, LOGS, JOBS, SCRATCH / "run", SCRATCH / "spool", EXECUTE)
+DIRECTORIES = (CREDENTIALS, LOGS, JOBS, RUN, SCRATCH / "spool", EXECUTE)
 
 
 def make() -> None:

@@ -17,6 +17,7 @@ OVERHEAD_DISK_MIB = 64
 # Part of ClassAd strings and of the jobs' environment, so nothing that has to be quoted there.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ADDRESS = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
+PROMISE = re.compile(r"userNamespaces|none")
 URL = re.compile(r"http://[A-Za-z0-9.:\[\]_-]+/?")
 
 
@@ -33,6 +34,7 @@ class Settings:
         drain_seconds: for payloads to end once it is asked to stop; they are told 30 s before.
         lifetime_seconds: until it takes no more jobs; none: no end.
         keepalive_seconds: between signs of life on idle connections.
+        payload_containers: whether the site promises that payloads can start containers of their own.
     """
 
     collector: str
@@ -49,6 +51,7 @@ class Settings:
     drain_seconds: int
     lifetime_seconds: int | None
     keepalive_seconds: int
+    payload_containers: bool
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -73,6 +76,7 @@ class Settings:
             # From an annotation of the pod: empty if it has none.
             lifetime_seconds=number(environment, "LIFETIME_SECONDS") if environment.get("LIFETIME_SECONDS") else None,
             keepalive_seconds=number(environment, "KEEPALIVE_SECONDS"),
+            payload_containers=_text(environment, "PAYLOAD_CONTAINERS", PROMISE, "userNamespaces or none") != "none",
         )
         for variable, given, overhead in (
             ("MEMORY_MIB", settings.memory_mib, OVERHEAD_MIB),
@@ -85,12 +89,13 @@ class Settings:
                 )
         return settings
 
-    def environment(self, methods: tuple[str, ...], credentials: Path) -> dict[str, str]:
+    def environment(self, methods: tuple[str, ...], credentials: Path, *, user_namespaces: bool) -> dict[str, str]:
         """What images/startd/condor/startd.conf takes from the environment, and nothing else.
 
         Args:
             methods: of authentication, in the order in which they are offered to the pool.
             credentials: where the private copies lie.
+            user_namespaces: whether payloads can make them.
         """
         return {
             "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
@@ -108,6 +113,7 @@ class Settings:
             "KEEPALIVE_SECONDS": str(self.keepalive_seconds),
             # 120 of 180: what is sent through the collector's connection, not only acknowledged by its kernel.
             "HEARTBEAT_SECONDS": str(self.keepalive_seconds * 2 // 3),
+            "HAS_USER_NAMESPACES": str(user_namespaces),
             "AUTHENTICATION_METHODS": ", ".join(methods),
             "TOKENS": str(credentials / "tokens"),
             "AUTHORITY": str(credentials / "ca.pem"),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from types import FrameType
 
-from reporter import jobs, leaving, message, places
+from reporter import containers, jobs, leaving, message, places, software
 from reporter.codes import Code
 from reporter.credentials import SECRET, Credentials
 from reporter.fault import Fault
@@ -71,12 +71,15 @@ class Supervisor:
             Fault: it cannot even begin.
         """
         self._say(DIED)
+        failure = containers.attempt(places.RUN, software.ROOT)
+        if self._settings.payload_containers:
+            containers.required(failure)
         methods = self._wait_for_credentials()
         if not methods:
             asked = Outcome(code=Code.ASKED, reason="Asked", sentence="it was asked to leave before it began")
             self._say(asked)
             return asked
-        environment = self._settings.environment(methods, self._credentials.copies)
+        environment = self._settings.environment(methods, self._credentials.copies, user_namespaces=failure is None)
         try:
             master = subprocess.Popen([MASTER, "-f"], env=environment, cwd=places.SCRATCH, stdin=subprocess.DEVNULL)
         except OSError as error:
