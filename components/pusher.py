@@ -24,6 +24,8 @@ from components.namespaces import METRICS_PORT
 NAME = "pusher"
 TOKEN = "portal-token"  # noqa: S105  the Secret's name
 TOKEN_DIRECTORY = "/etc/atlas-sites/portal-token"  # noqa: S105
+# A stack whose state was lost makes a new token: it takes the place of the one that is there.
+ANEW = {"pulumi.com/patchForce": "true"}
 TOKEN_BYTES = 32
 # Whose metrics it reads; the squids' anybody in the namespace may.
 ASKED = ("accounting", "credentials")
@@ -92,7 +94,9 @@ class Pusher(pulumi.ComponentResource):
         )
         token = core.Secret(
             f"{name}-token",
-            metadata=meta.ObjectMetaArgs(name=TOKEN, namespace=args.namespace, labels=labels(args.site, NAME)),
+            metadata=meta.ObjectMetaArgs(
+                name=TOKEN, namespace=args.namespace, labels=labels(args.site, NAME), annotations=ANEW
+            ),
             data={"token": pulumi.Output.secret(_encoded(secrets.token_urlsafe(TOKEN_BYTES)))},
             # The first one stays.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
@@ -100,7 +104,10 @@ class Pusher(pulumi.ComponentResource):
         core.Secret(
             f"{name}-admission",
             metadata=meta.ObjectMetaArgs(
-                name=portal.admission(args.site), namespace=args.hub, labels=labels(args.hub_site, portal.NAME)
+                name=portal.admission(args.site),
+                namespace=args.hub,
+                labels=labels(args.hub_site, portal.NAME),
+                annotations=ANEW,
             ),
             data={portal.DIGEST: token.data.apply(digest)},
             opts=pulumi.ResourceOptions(

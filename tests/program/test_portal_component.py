@@ -87,7 +87,9 @@ def test_a_sites_token_is_made_once_and_the_hub_holds_a_digest_of_it() -> None:
     assert token.ignore_changes == ["data"]
     assert token.secrets == ["data"]
     admission = monitor.one(SECRET, "a-pusher-admission")
-    assert admission.inputs["metadata"] | {"labels": {}} == {"name": "portal-site-a", "namespace": "hub", "labels": {}}
+    assert (admission.inputs["metadata"]["name"], admission.inputs["metadata"]["namespace"]) == ("portal-site-a", "hub")
+    for anew in (token, admission):
+        assert anew.inputs["metadata"]["annotations"] == {"pulumi.com/patchForce": "true"}
     assert admission.provider.rpartition("::")[0].endswith("::far")
     plain = base64.b64decode(token.inputs["data"]["token"]).decode()
     assert len(plain) >= 43
