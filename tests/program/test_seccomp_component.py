@@ -93,7 +93,7 @@ def test_what_the_agent_writes_is_what_startds_name() -> None:
     pod = monitor.one("kubernetes:apps/v1:DaemonSet").inputs["spec"]["template"]["spec"]
     told = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
     component = monitor.one("atlas-sites:index:Seccomp")
-    assert component.outputs["profile"] == seccomp.profile_name()
+    assert component.outputs == {"profile": seccomp.profile_name()}
     assert told["FILE"] == f"/profiles/{seccomp.profile_name().removeprefix('atlas-sites/')}"
     assert json.loads(told["PROFILE"]) == seccomp.profile()
 
