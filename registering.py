@@ -1,4 +1,4 @@
-"""Lets the SDK register thousands of resources in a time that grows no faster than their number (docs/adr/0012)."""
+"""Lets the SDK register thousands of resources in a time that grows no faster than their number (docs/adr/0015)."""
 
 import asyncio
 import gc

@@ -36,7 +36,10 @@ def resources(*, cores: str, most_cores: str, memory: str) -> core.ResourceRequi
 def from_field(name: str, path: str) -> core.EnvVarArgs:
     """An environment variable that holds a field of the pod itself."""
     return core.EnvVarArgs(
-        name=name, value_from=core.EnvVarSourceArgs(field_ref=core.ObjectFieldSelectorArgs(field_path=path))
+        name=name,
+        # With the version, that the API server would fill in: it takes both for one field, so that a stack whose state
+        # was lost would be told of a conflict with itself.
+        value_from=core.EnvVarSourceArgs(field_ref=core.ObjectFieldSelectorArgs(api_version="v1", field_path=path)),
     )
 
 

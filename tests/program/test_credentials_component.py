@@ -173,7 +173,7 @@ def test_who_uses_the_secret_waits_for_a_good_proxy_and_is_told_soon_that_there_
     assert needed <= set(deployment.depends_on)
     assert container(monitor)["readinessProbe"]["httpGet"]["path"] == "/readyz"
     service = monitor.one("kubernetes:core/v1:Service")
-    assert service.inputs["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
+    assert service.inputs["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
 
 
 def test_what_uses_the_name_of_the_secret_depends_on_the_refresher() -> None:

@@ -1,4 +1,4 @@
-"""A program's registrations are on their way before it ends (docs/adr/0012)."""
+"""A program's registrations are on their way before it ends (docs/adr/0015)."""
 
 import asyncio
 from collections.abc import Iterable
