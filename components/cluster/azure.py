@@ -10,7 +10,7 @@ from pulumi_azure_native import authorization, containerservice as aks, managedi
 
 from components import naming
 from components.after import after
-from components.cluster import azure_kubeconfig, azure_nodes, azure_pools
+from components.cluster import azure_kubeconfig, azure_nodes, azure_pools, question
 from components.cluster.azure_network import LOAD_BALANCER, AzureOutbound, NodeNetwork, load_balancer, node_network
 from components.cluster.azure_pools import AzureJobPool
 from components.cluster.cluster import Cluster
@@ -21,6 +21,7 @@ __all__ = ["AzureCluster", "AzureClusterArgs", "AzureJobPool", "AzureOutbound"]
 
 # Azure's built-in role "Network Contributor", the same in each tenant.
 NETWORK_CONTRIBUTOR = "4d97b98b-1d4f-4787-a291-c67834d212e7"
+CREDENTIALS = "azure-native:containerservice:listManagedClusterUserCredentials"
 NOBODY = "00000000-0000-0000-0000-000000000000"
 # What AKS calls the windows of Kubernetes' patches and of the nodes' images.
 WINDOWS = {"versions": "aksManagedAutoUpgradeSchedule", "images": "aksManagedNodeOSUpgradeSchedule"}
@@ -100,9 +101,7 @@ class AzureCluster(Cluster):
         ]
         self.region = args.region
         self.pools = [azure_pools.node_pool(pool) for pool in args.job_pools]
-        self.reach(
-            name, _kubeconfig(args, self, azure, cluster), f"{args.site}-cluster", needs=[cluster, grant, *pools]
-        )
+        self.reach(name, _kubeconfig(args.site, azure, cluster), f"{args.site}-cluster", needs=[cluster, grant, *pools])
         self.register_outputs({"kubeconfig": self.kubeconfig, "region": args.region})
 
 
@@ -272,14 +271,24 @@ def maintenance_window(maintenance: Maintenance) -> aks.MaintenanceWindowArgs:
     )
 
 
-def _kubeconfig(
-    args: AzureClusterArgs, parent: pulumi.Resource, azure: azure_native.Provider, cluster: aks.ManagedCluster
-) -> pulumi.Output[str]:
-    """Asked for once the cluster is there; a preview before that does not know it, and does not wait."""
-    credentials = aks.list_managed_cluster_user_credentials_output(
-        resource_group_name=naming.azure(args.site),
-        resource_name=naming.azure(args.site),
-        format="exec",
-        opts=pulumi.InvokeOutputOptions(parent=parent, provider=azure, depends_on=[cluster]),
-    )
-    return credentials.apply(lambda given: azure_kubeconfig.unattended(given.kubeconfigs[0].value))
+def _kubeconfig(site: str, azure: azure_native.Provider, cluster: aks.ManagedCluster) -> pulumi.Output[str]:
+    """Asked for once the cluster is there; a preview before that does not know it, and does not wait.
+
+    Empty where AKS does not give it, which is told as the site's error.
+    """
+
+    async def ask(known: Sequence[str]) -> str:
+        urn, identity, _ = known
+        arguments = {
+            "resourceGroupName": naming.azure(site),
+            "resourceName": naming.azure(site),
+            "format": "exec",
+        }
+        try:
+            given = await question.answer(f"{urn}::{identity}", CREDENTIALS, arguments)
+            return azure_kubeconfig.unattended(given["kubeconfigs"][0]["value"])
+        except (question.RefusedError, LookupError, ValueError) as error:
+            pulumi.log.error(f"site {site}: AKS does not give the cluster's kubeconfig: {error}", cluster)
+            return ""
+
+    return pulumi.Output.all(azure.urn, azure.id, cluster.id).apply(ask)

@@ -160,6 +160,7 @@ class Cloud(StandIn):
 
     Attributes:
         credential: in the kubeconfigs that it gives.
+        withheld: names of clusters whose kubeconfigs it does not give.
     """
 
     def __init__(self, package: str) -> None:
@@ -167,6 +168,7 @@ class Cloud(StandIn):
         self.package = package
         self.immutable = immutable()
         self.credential = "first"
+        self.withheld: tuple[str, ...] = ()
 
     def CheckConfig(
         self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
@@ -191,6 +193,8 @@ class Cloud(StandIn):
             shapes = schema.result(request.tok)
         except schema.NoSuchTypeError as error:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+        if _plain(request.args).get("resourceName") in self.withheld:
+            context.abort(grpc.StatusCode.UNKNOWN, "the stand-in was told to withhold it")
         name = request.tok.rsplit(":", 1)[-1]
         given = {key: checks.filled(shape, name, key) for key, shape in shapes.items()}
         for kubeconfig in given.get("kubeconfigs", ()):

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from tests.clouds.provider import StandIn
+from components import naming
+from tests.clouds.provider import Cloud, StandIn
 from tests.engine.stacks import Sites, Stack, cloud_site, planned
 
 pytestmark = pytest.mark.engine
@@ -79,6 +80,27 @@ def test_a_cluster_that_cannot_be_made_stops_no_other_site(
     # What was to be in a cluster that is not there is left out, and so neither tried nor told as a failure.
     inside = [name for name in made if name.startswith("without-") and "-cluster-" not in name]
     assert inside == []
+
+
+def test_a_cluster_whose_kubeconfig_is_withheld_stops_no_other_site(
+    world: Stack, site: Sites, standins: dict[str, StandIn]
+) -> None:
+    azure = standins["azure-native"]
+    assert isinstance(azure, Cloud)
+    azure.withheld = (naming.azure("shy"),)
+    world.of([cloud_site("azure", name="shy"), cloud_site("azure", name="well"), site("hall")])
+    status, output = world.deploy("up", "--stack", "dev", "--yes")
+    assert status != 0
+    assert "site shy: AKS does not give the cluster's kubeconfig: " in output
+    assert "the stand-in was told to withhold it" in output
+    table = {line.split()[0]: line for line in output[output.index("\nSITE") :].splitlines() if line}
+    assert "failed" in table["shy"]
+    assert (table["well"][-5:], table["hall"][-5:]) == ("ready", "ready")
+    assert "shy-cluster-aks" in world.names()
+    azure.withheld = ()
+    status, output = world.deploy("up", "--stack", "dev", "--yes")
+    assert status == 0, output
+    assert {name.replace("shy", "well") for name in of("shy", world.names())} == of("well", world.names())
 
 
 def test_a_site_that_is_away_for_once_loses_nothing(world: Stack, site: Sites, nobody: int) -> None:
