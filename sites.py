@@ -269,6 +269,8 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
             cores=startds.limits.cores,
             memory_mib=startds.limits.memory_mib,
             cost_per_hour=startds.limits.cost_per_hour,
+            weight=startds.share.weight,
+            floor=startds.share.floor,
         ),
         pace=VacuumPace(
             window_initial=startds.window.initial,

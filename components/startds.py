@@ -62,12 +62,18 @@ class StartdTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class StartdLimits:
-    """All startds together; the cost is in the currency of the node pools' prices."""
+    """All startds together; the cost is in the currency of the node pools' prices.
+
+    Attributes:
+        weight, floor: of what is shared with other StartdSets of the namespace.
+    """
 
     pods: int
     cores: int
     memory_mib: int
     cost_per_hour: float | None = None
+    weight: int = 1
+    floor: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +192,7 @@ def specification(args: StartdsArgs) -> dict[str, Any]:
             "memoryMib": args.limits.memory_mib,
             **({} if cost is None else {"costPerHour": cost}),
         },
+        "share": {"weight": args.limits.weight, "floor": args.limits.floor},
         "window": {
             "initial": args.pace.window_initial,
             "growth": 4,

@@ -163,6 +163,11 @@ def _startd_contradictions(startds: Startds) -> Iterator[str]:
             f"startds.requestedCores is {startds.requested_cores}: "
             f"a startd cannot request more than its cores, {startds.cores}"
         )
+    if startds.share.floor > startds.limits.pods:
+        yield (
+            f"startds.share.floor is {startds.share.floor}: "
+            f"it must not exceed startds.limits.pods, {startds.limits.pods}"
+        )
     if startds.window.maximum is not None and startds.window.initial > startds.window.maximum:
         yield (
             f"startds.window.initial is {startds.window.initial}: "

@@ -139,6 +139,16 @@ class Limits(Closed):
     cost_per_hour: Annotated[float, Field(gt=0)] | None = None
 
 
+class Share(Closed):
+    """What the site's startds get of a site that other StartdSets of its namespace use too.
+
+    `weight` is in proportion to theirs, `floor` is how many startds come before weights count.
+    """
+
+    weight: Annotated[int, Field(ge=1, le=10_000)] = 1
+    floor: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
 class Window(Closed):
     """How many startds may run that have not shown yet that there is work."""
 
@@ -169,6 +179,7 @@ class Startds(Closed):
     update: Literal["OnFinish", "Drain"] = "OnFinish"
     # What payloads can start containers of their own by, as pilots do with Apptainer.
     payload_containers: Literal["userNamespaces", "none"] = "none"
+    share: Share = Share()
     window: Window = Window()
     backoff: Backoff = Backoff()
 

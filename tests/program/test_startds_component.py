@@ -1,11 +1,12 @@
 """Where startds go, to job pools that the stack made and not to one that is retiring; and what they may do there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from components.cluster.pools import JOBS, LABEL, NodePool, Taint
-from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, template
+from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, specification, template
 
 pytestmark = pytest.mark.fast
 
@@ -18,18 +19,24 @@ def pool(name: str, *taints: Taint, retiring: bool = False) -> NodePool:
     )  # fmt: skip
 
 
-def spec(*pools: NodePool, seccomp: str | None = None) -> dict[str, Any]:
-    """The pod of a startd beside these pools."""
-    args = StartdsArgs(
+LIMITS = StartdLimits(pods=10, cores=10, memory_mib=20480)
+
+
+def arguments(*pools: NodePool, seccomp: str | None = None, limits: StartdLimits = LIMITS) -> StartdsArgs:
+    return StartdsArgs(
         site="here", namespace="here", image="startd", atlas_site="HERE", collector="pool.example.org:9618",
         trust_domain="pool.example.org", credentials="proxy", cvmfs_claim="cvmfs", repositories=(), proxy="http://squid",
         pools=pools, seccomp_profile=seccomp,
         size=StartdSize(cores=1, requested_cores=1, memory_mib=2048, disk_mib=20480),
         times=StartdTimes(start=300, no_claim=600, drain=3600, lifetime=172800, keepalive=180),
-        limits=StartdLimits(pods=10, cores=10, memory_mib=20480),
+        limits=limits,
         pace=VacuumPace(window_initial=4, window_maximum=None, backoff_base=600, backoff_cap=3600, update="OnFinish"),
     )  # fmt: skip
-    found: dict[str, Any] = template(args)["spec"]
+
+
+def spec(*pools: NodePool, seccomp: str | None = None) -> dict[str, Any]:
+    """The pod of a startd beside these pools."""
+    found: dict[str, Any] = template(arguments(*pools, seccomp=seccomp))["spec"]
     return found
 
 
@@ -38,6 +45,12 @@ def required(*pools: NodePool) -> list[dict[str, Any]]:
     [term] = affinity["nodeSelectorTerms"]
     expressions: list[dict[str, Any]] = term["matchExpressions"]
     return expressions
+
+
+def test_what_a_set_gets_beside_others_is_as_the_stack_says() -> None:
+    assert specification(arguments())["share"] == {"weight": 1, "floor": 0}
+    told = specification(arguments(limits=replace(LIMITS, weight=3, floor=2)))
+    assert told["share"] == {"weight": 3, "floor": 2}
 
 
 def test_without_pools_any_node_will_do() -> None:

@@ -269,6 +269,12 @@ def test_a_limit_of_money_needs_prices(pools: object, words: str) -> None:
     assert told(with_change("pools", pools, {**site, "pools": []})) == [f"sites[0].{words}."]
 
 
+def test_what_a_site_gets_first_is_within_its_limits() -> None:
+    (sentence,) = told(with_change("startds.share", {"floor": 101}))
+    assert sentence == "sites[0].startds.share.floor is 101: it must not exceed startds.limits.pods, 100."
+    assert told(with_change("startds.share", {"weight": 3, "floor": 100})) == []
+
+
 @pytest.mark.parametrize(("key", "most"), [("cores", 100), ("memoryMib", 204800)])
 def test_one_startd_must_fit_into_the_limits_of_all(key: str, most: int) -> None:
     (sentence,) = told(with_change(f"startds.{key}", most + 1))
