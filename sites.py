@@ -17,9 +17,9 @@ from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, S
 from components.vacuum import Vacuum, VacuumArgs
 
 # Beside startds and squids: the services, and pods that are still leaving when their successors come.
-SPARE_PODS = 20
-SPARE_CORES = 12
-SPARE_MEMORY_MIB = 4096
+SPARE_PODS = 24
+SPARE_CORES = 16
+SPARE_MEMORY_MIB = 5120
 
 
 class Site(pulumi.ComponentResource):

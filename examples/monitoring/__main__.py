@@ -12,15 +12,17 @@ SCHEMA_VERSION = 1
 
 
 def targets(sites: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As Prometheus reads them from a file (`file_sd_configs`)."""
+    """As Prometheus reads them from a file (`file_sd_configs`), by name: what another stack gives has no order."""
     return [
         {
             "targets": [
-                address.removeprefix("http://").removesuffix("/metrics") for address in site["metrics"].values()
+                address.removeprefix("http://").removesuffix("/metrics")
+                for _, address in sorted(site["metrics"].items())
+                if address is not None
             ],
             "labels": {"site": name, "atlas_site": site["atlasSite"], "kind": site["cluster"]["kind"]},
         }
-        for name, site in sites.items()
+        for name, site in sorted(sites.items())
     ]
 
 

@@ -292,6 +292,7 @@ def refused(pod: Json) -> bool:
 def replaced_at_once(startds: Startds, number: int = 1) -> bool:
     """The turn that counted the startd made another, and nobody waits for anything."""
     status = startds.after(number)
+    print(json.dumps(status))  # why not, if it is not so
     return (status["circuit"], status["creating"]) == ({"state": "Closed", "level": 0}, [number + 1])
 
 

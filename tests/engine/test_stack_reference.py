@@ -48,7 +48,7 @@ def test_another_stack_reads_the_outputs_and_their_secrets_stay_secret(consumer:
     assert outputs["version"] == 1
     assert outputs["cores"] == 2240
     assert outputs["targets"][0] == {
-        "targets": [f"{service}.hall.svc.cluster.local:8080" for service in ("vacuum", "nodehealth", "credentials")],
+        "targets": [f"{service}.hall.svc.cluster.local:8080" for service in ("credentials", "nodehealth", "vacuum")],
         "labels": {"site": "hall", "atlas_site": "EXAMPLE-HALL", "kind": "existing"},
     }
     assert "hush" not in consumer.succeeds("stack", "export", "--stack", "watch")
