@@ -247,22 +247,13 @@ def _series_volume(series: Series | None) -> dict[str, core.VolumeArgs]:
 
 
 def _claim(name: str, args: AccountingArgs, mib: int, own: pulumi.ResourceOptions) -> core.PersistentVolumeClaim:
-    return core.PersistentVolumeClaim(
-        f"{name}-ledger",
-        metadata=meta.ObjectMetaArgs(
-            name=LEDGER,
-            namespace=args.namespace,
-            labels=labels(args.site, NAME),
-            # Many classes make the volume where the pod is to run: the claim waits for the pod.
-            annotations={"pulumi.com/skipAwait": "true"},
-        ),
-        spec=core.PersistentVolumeClaimSpecArgs(
-            access_modes=["ReadWriteOnce"],
-            storage_class_name=args.storage_class,
-            resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{mib}Mi"}),
-        ),
-        opts=own,
+    metadata = meta.ObjectMetaArgs(
+        name=LEDGER,
+        namespace=args.namespace,
+        labels=labels(args.site, NAME),
+        annotations=pods.WAITS_FOR_ITS_POD,
     )
+    return pods.claim(f"{name}-ledger", metadata, mib, args.storage_class, own)
 
 
 def _metadata(name: str, args: AccountingArgs) -> meta.ObjectMetaArgs:

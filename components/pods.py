@@ -1,9 +1,13 @@
-"""What the pods of all components have in common, as pure builders."""
+"""What the pods of all components have in common, and the volumes that outlive them."""
 
+import pulumi
 from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
 
 HTTP_PORT = 8080  # where a service tells its health
 SERVICE_UID = 1000
+# Many storage classes make the volume where the pod is to run: the claim waits for the pod.
+WAITS_FOR_ITS_POD = {"pulumi.com/skipAwait": "true"}
 
 
 def unprivileged() -> core.SecurityContextArgs:
@@ -61,3 +65,27 @@ def scraped(port: int) -> dict[str, str]:
 def scratch(name: str, size: str) -> core.VolumeArgs:
     """An empty directory that cannot fill the node."""
     return core.VolumeArgs(name=name, empty_dir=core.EmptyDirVolumeSourceArgs(size_limit=size))
+
+
+def claim(
+    resource: str, metadata: meta.ObjectMetaArgs, mib: int, storage_class: str | None, own: pulumi.ResourceOptions
+) -> core.PersistentVolumeClaim:
+    """Room on a volume that outlives the pod, of one node at a time.
+
+    Args:
+        resource: its name in the state.
+        metadata: with `WAITS_FOR_ITS_POD` among the annotations.
+        mib: of room.
+        storage_class: None for the cluster's own choice.
+        own: options.
+    """
+    return core.PersistentVolumeClaim(
+        resource,
+        metadata=metadata,
+        spec=core.PersistentVolumeClaimSpecArgs(
+            access_modes=["ReadWriteOnce"],
+            storage_class_name=storage_class,
+            resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{mib}Mi"}),
+        ),
+        opts=own,
+    )
