@@ -141,6 +141,8 @@ def test_a_reader_minds_the_time(after: timedelta, good: bool) -> None:  # noqa:
 MADE = made()
 
 
+# A letter of the serial number: today's library warns of it before the signature refuses it, a later one refuses it.
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_proxy_with_any_letter_changed_is_refused_or_the_same(data: st.DataObject) -> None:
