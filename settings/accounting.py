@@ -98,8 +98,7 @@ def accounting_contradictions(
         yield (
             "accounting.budget needs to know what is spent: give a bill, coreHourPrice, or pricePerHour of the pools"
         )
-    if accounting.ledger.mode == "scratch" and accounting.ledger.storage_class is not None:
-        yield "accounting.ledger.storageClass is of a claim: leave it out with mode scratch"
+    yield from ledger_contradictions("accounting.ledger", accounting.ledger)
     if (
         series is not None
         and series.secret is not None
@@ -107,6 +106,12 @@ def accounting_contradictions(
         and not _inside(series.url)
     ):
         yield "accounting.series.url would send the Secret in clear over networks of others: make it https://"
+
+
+def ledger_contradictions(path: str, ledger: Ledger) -> Iterator[str]:
+    """What cannot be of a file that a site keeps, by the path of its key."""
+    if ledger.mode == "scratch" and ledger.storage_class is not None:
+        yield f"{path}.storageClass is of a claim: leave it out with mode scratch"
 
 
 def _inside(url: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from settings.accounting import Ledger
+from settings.accounting import Ledger, ledger_contradictions
 from settings.contradictions import Site
 from settings.parse import parsed
 from settings.values import HOST, Closed, SiteName, like
@@ -52,5 +52,4 @@ def _contradictions(portal: Portal, sites: Sequence[Site]) -> Iterator[str]:
             "portal.address is missing: sites on other clusters push to it over TLS; say where they reach the hub's "
             "Service portal (docs/runbooks/portal.md)"
         )
-    if portal.store.mode == "scratch" and portal.store.storage_class is not None:
-        yield "portal.store.storageClass is of a claim: leave it out with mode scratch"
+    yield from ledger_contradictions("portal.store", portal.store)

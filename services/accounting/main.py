@@ -17,7 +17,7 @@ from pathlib import Path
 from services.accounting import attribution, budget, focus, startds, usage
 from services.accounting.collectors.prices import Prices, PriceTable
 from services.accounting.collectors.source import Source
-from services.accounting.ledger import Ledger
+from services.accounting.ledger import Ledger, days
 from services.accounting.metrics import Metrics
 from services.accounting.money import Refused, shown
 from services.accounting.options import Options, options
@@ -435,7 +435,6 @@ def costs(ledger: Ledger, site: str, first: date, last: date) -> str:
 def daily(ledger: Ledger, site: str, hs23: str, first: date, last: date) -> Json:
     """For `report`: what each day cost, in millionths, and what each set did on it, in seconds of a core."""
     charged = attribution.attributed(ledger, site, first, last)
-    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     return {
         "site": site,
         "costs": [
@@ -454,7 +453,7 @@ def daily(ledger: Ledger, site: str, hs23: str, first: date, last: date) -> Json
                 "cpu": each.cpu,
                 "hs23Hours": None if (scored := each.hs23_hours(hs23)) is None else float(scored),
             }
-            for day in days
+            for day in days(first, last)
             for each in usage.usages(ledger, site, day, day)
         ],
     }

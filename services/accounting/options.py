@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from services.accounting.budget import Budget
 from services.accounting.money import Refused, currency, micros
 from services.accounting.projection import Database
+from services.environment import needed
 
 SOURCES = ("azure", "google", "aws")
 
@@ -69,12 +71,7 @@ def options(environment: Mapping[str, str]) -> Options:
             raise ValueError(f"{variable} is {text!r}; it must be a positive number")
         return found
 
-    def needed(variable: str, pattern: str, example: str) -> str:
-        text = environment.get(variable, "")
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{variable} is {text!r}; it must be as in {example}")
-        return text
-
+    text = partial(needed, environment)
     bill = environment.get("BILL", "")
     if bill and bill not in SOURCES:
         raise ValueError(f"BILL is {bill!r}; it must be one of {', '.join(SOURCES)}")
@@ -88,13 +85,13 @@ def options(environment: Mapping[str, str]) -> Options:
     if not hours.isdecimal() or not int(hours):
         raise ValueError(f"BILL_HOURS is {hours!r}; it must be a positive whole number")
     return Options(
-        site=needed("SITE", r"[a-z0-9-]+", "cern"),
-        ledger=Path(needed("LEDGER", r"/.+", "/var/lib/atlas-sites/ledger.db")),
+        site=text("SITE", r"[a-z0-9-]+", "cern"),
+        ledger=Path(text("LEDGER", r"/.+", "/var/lib/atlas-sites/ledger.db")),
         bill=bill,
-        subscription=needed("SUBSCRIPTION", r"[0-9a-f-]{36}", "a UUID") if bill == "azure" else "",
-        groups=tuple(needed("RESOURCE_GROUPS", r"[^,]+(,[^,]+)*", "one,two").split(",")) if bill == "azure" else (),
-        table=needed("EXPORT_TABLE", r"[\w-]+\.\w+\.\w+", "project.dataset.table") if bill == "google" else "",
-        role=needed("AWS_ROLE_ARN", r"arn:[\w:/+=,.@-]+", "arn:aws:iam::123:role/x") if bill == "aws" else "",
+        subscription=text("SUBSCRIPTION", r"[0-9a-f-]{36}", "a UUID") if bill == "azure" else "",
+        groups=tuple(text("RESOURCE_GROUPS", r"[^,]+(,[^,]+)*", "one,two").split(",")) if bill == "azure" else (),
+        table=text("EXPORT_TABLE", r"[\w-]+\.\w+\.\w+", "project.dataset.table") if bill == "google" else "",
+        role=text("AWS_ROLE_ARN", r"arn:[\w:/+=,.@-]+", "arn:aws:iam::123:role/x") if bill == "aws" else "",
         currency=money,
         budget=Budget(currency=money, per_day=per_day, per_month=per_month) if per_day or per_month else None,
         core_hour=None if core_hour is None else Decimal(environment["CORE_HOUR_PRICE"]),

@@ -6,15 +6,16 @@ knows and allows to: the pages listen on the pod's loopback, so that there is no
 
 import asyncio
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
+from services.environment import needed
 from services.health import serving
 from services.portal.gate import Gate
 from services.portal.metrics import Metrics
@@ -55,19 +56,13 @@ def options(environment: Mapping[str, str]) -> Options:
     Raises:
         ValueError: one sentence about a variable that cannot be used.
     """
-
-    def needed(variable: str, pattern: str, example: str) -> str:
-        text = environment.get(variable, "")
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{variable} is {text!r}; it must be as in {example}")
-        return text
-
+    text = partial(needed, environment)
     return Options(
-        sites=tuple(needed("SITES", r"[a-z0-9-]+(,[a-z0-9-]+)*", "cern,hall").split(",")),
-        store=Path(needed("STORE", r"/.+", "/var/lib/atlas-sites/portal.db")),
-        tokens=Path(needed("TOKENS", r"/.+", "/etc/atlas-sites/sites")),
-        push_port=int(needed("PUSH_PORT", r"[0-9]{1,5}", "8081")),
-        pages_port=int(needed("PAGES_PORT", r"[0-9]{1,5}", "8090")),
+        sites=tuple(text("SITES", r"[a-z0-9-]+(,[a-z0-9-]+)*", "cern,hall").split(",")),
+        store=Path(text("STORE", r"/.+", "/var/lib/atlas-sites/portal.db")),
+        tokens=Path(text("TOKENS", r"/.+", "/etc/atlas-sites/sites")),
+        push_port=int(text("PUSH_PORT", r"[0-9]{1,5}", "8081")),
+        pages_port=int(text("PAGES_PORT", r"[0-9]{1,5}", "8090")),
         port=int(environment.get("PORT", "8080")),
     )
 
@@ -75,9 +70,8 @@ def options(environment: Mapping[str, str]) -> Options:
 async def serve(told: Options) -> None:
     """Listens and shows for ever."""
     store = Store(told.store)
-    metrics = Metrics(told.sites, time.time)
     known = store.all(told.sites)
-    metrics.heard = {site: heard.at for site, heard in known.items()}
+    metrics = Metrics(told.sites, known, time.time)
     pushes = web.AppRunner(
         application(Gate(told.tokens), store, known, metrics), access_log=None, keepalive_timeout=IDLE_SECONDS
     )

@@ -1,21 +1,19 @@
 """What Prometheus may ask the hub: who was heard, how long ago, and what was refused."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from services.portal.store import Heard
+
 
 class Metrics:
-    """The hub's metrics.
+    """The hub's metrics."""
 
-    Attributes:
-        heard: when each site was heard last, POSIX seconds.
-    """
-
-    def __init__(self, sites: Collection[str], clock: Callable[[], float]) -> None:
-        self.heard: dict[str, float] = {}
+    def __init__(self, sites: Collection[str], known: Mapping[str, Heard], clock: Callable[[], float]) -> None:
         self._sites = sites
+        self._known = known
         self._clock = clock
         self._began = clock()
         self.registry = CollectorRegistry()
@@ -29,5 +27,6 @@ class Metrics:
         now = self._clock()
         silence = GaugeMetricFamily("portal_silence_seconds", "Since a site was heard", labels=["site"])
         for site in self._sites:
-            silence.add_metric([site], now - self.heard.get(site, self._began))
+            heard = self._known.get(site)
+            silence.add_metric([site], now - (self._began if heard is None else heard.at))
         return [silence]

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from services.portal import views, words
 from services.portal.store import Heard
+from services.times import timestamp
 
 HERE = Path(__file__).parent
 # What a script of ours sends for the part of a page that changes.
@@ -60,7 +61,7 @@ class Pages:
             "number": words.number,
             "duration": words.duration,
             "moment": words.moment,
-            "machine": words.machine,
+            "timestamp": timestamp,
             "percent": words.percent,
             "spaced": words.spaced,
             "tone": views.tone_of,

@@ -64,7 +64,6 @@ def application(
                 return refused(503, "the hub cannot write now: push again later")
             known[site] = heard
         metrics.pushes.labels("taken").inc()
-        metrics.heard[site] = heard.at
         return web.Response(status=204)
 
     def refused(status: int, sentence: str) -> web.Response:

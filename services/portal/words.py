@@ -25,11 +25,6 @@ def moment(seconds: float | None) -> str:
     return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def machine(seconds: float) -> str:
-    """The same for programs."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def money(value: float, currency: str = "") -> str:
     """An amount to the hundredth."""
     return f"{value:,.2f} {currency}".strip().replace(",", "\u202f")

@@ -1,9 +1,11 @@
 """What the pusher is told by its environment, which its Deployment sets."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from services.environment import needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +41,17 @@ def options(environment: Mapping[str, str]) -> Options:
     Raises:
         ValueError: one sentence about a variable that cannot be used.
     """
-
-    def needed(variable: str, pattern: str, example: str) -> str:
-        text = environment.get(variable, "")
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{variable} is {text!r}; it must be as in {example}")
-        return text
-
+    text = partial(needed, environment)
     address = r"https?://[^\s,=]+"
-    squids = needed("SQUIDS", rf"([a-z0-9-]+={address},?)*", "squid-0=http://squid-0:9301/metrics")
+    squids = text("SQUIDS", rf"([a-z0-9-]+={address},?)*", "squid-0=http://squid-0:9301/metrics")
     return Options(
-        site=needed("SITE", r"[a-z0-9-]+", "cern"),
-        atlas_site=needed("ATLAS_SITE", r"[A-Za-z0-9][A-Za-z0-9_.-]*", "CERN-PROD"),
-        hub=needed("HUB", address, "https://portal.example.org").rstrip("/"),
-        token=Path(needed("TOKEN", r"/.+", "/etc/atlas-sites/token/token")),
-        credentials=needed("CREDENTIALS", address, "http://credentials:8080/metrics"),
-        accounting=needed("ACCOUNTING", rf"({address})?", "http://accounting:8080/metrics"),
+        site=text("SITE", r"[a-z0-9-]+", "cern"),
+        atlas_site=text("ATLAS_SITE", r"[A-Za-z0-9][A-Za-z0-9_.-]*", "CERN-PROD"),
+        hub=text("HUB", address, "https://portal.example.org").rstrip("/"),
+        token=Path(text("TOKEN", r"/.+", "/etc/atlas-sites/token/token")),
+        credentials=text("CREDENTIALS", address, "http://credentials:8080/metrics"),
+        accounting=text("ACCOUNTING", rf"({address})?", "http://accounting:8080/metrics"),
         squids=dict(pair.split("=", 1) for pair in squids.split(",") if pair),
-        seconds=int(needed("SECONDS", r"[1-9][0-9]{0,3}", "30")),
+        seconds=int(text("SECONDS", r"[1-9][0-9]{0,3}", "30")),
         port=int(environment.get("PORT", "8080")),
     )

@@ -38,7 +38,7 @@ class Hub:
         self.now = NOW
         self.store = Store(directory / "portal.db")
         self.known = self.store.all(SITES)
-        self.metrics = Metrics(SITES, lambda: self.now)
+        self.metrics = Metrics(SITES, self.known, lambda: self.now)
         tokens = directory / "tokens"
         tokens.mkdir(exist_ok=True)
         (tokens / "hall").write_text(digest(TOKEN) + "\n")

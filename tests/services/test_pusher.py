@@ -116,7 +116,7 @@ class Site:
         (directory / "sites/hall").write_text(digest(TOKEN))
         (directory / "token").write_text(TOKEN + "\n")
         gate = Gate(directory / "sites")
-        self.hub = TestServer(application(gate, self.store, self.known, Metrics(["hall"], lambda: NOW)))
+        self.hub = TestServer(application(gate, self.store, self.known, Metrics(["hall"], self.known, lambda: NOW)))
         services = web.Application()
         services.router.add_get("/{name}", self._metrics)
         self.services = TestServer(services)

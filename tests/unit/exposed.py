@@ -26,7 +26,7 @@ def registries() -> Iterator[CollectorRegistry]:
     yield Credentials(lambda: datetime.now(UTC), Terms()).registry
     yield NodeHealth(leads=lambda: True).registry
     yield Monitor().registry
-    yield Portal(["a"], lambda: 0.0).registry
+    yield Portal(["a"], {}, lambda: 0.0).registry
     yield Pusher(lambda: 0.0).registry
     yield Vacuum(staleness=lambda: 0.0, leads=lambda: True).registry
 
