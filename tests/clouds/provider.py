@@ -232,7 +232,8 @@ class Kubernetes(StandIn):
         self.program = program
         self.running = ExitStack()
         self.real = self.running.enter_context(real_kubernetes(program))
-        # By the connection: the engine makes one for each provider resource.
+        # By the connection: the engine makes one for each provider resource, and begins it with Configure. Its port may
+        # have been that of an earlier one.
         self.lost: dict[str, provider_pb2_grpc.ResourceProviderStub] = {}
 
     def CheckConfig(
@@ -252,6 +253,7 @@ class Kubernetes(StandIn):
             self.lost[context.peer()] = self.running.enter_context(real_kubernetes(self.program))
             response: provider_pb2.ConfigureResponse = _passed_on(self.lost[context.peer()].Configure, request, context)
             return response
+        self.lost.pop(context.peer(), None)
         return super().Configure(request, context)
 
     def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:

@@ -56,6 +56,7 @@ def world(project: Project, standins: dict[str, StandIn], monkeypatch: pytest.Mo
         standin.refused = ()
         if isinstance(standin, Cloud):
             standin.credential = "first"
+            standin.withheld = ()
     with served(standins) as places:
         monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", places)
         yield Stack(project=project)
