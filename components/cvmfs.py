@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pulumi
-from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components import naming
+from components import agent, naming
 from components.after import after
-from components.labels import labels, selector
+from components.labels import labels
 
 # Below /var, since the root directory cannot be written on some clouds' nodes (Container-Optimized OS).
 MOUNTS = "/var/cvmfs"
@@ -100,46 +99,21 @@ def environment(args: CvmfsArgs) -> dict[str, str]:
 
 
 def _mounter(name: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> None:
-    account = core.ServiceAccount(
-        f"{name}-account",
-        metadata=meta.ObjectMetaArgs(name="cvmfs", namespace=args.namespace, labels=labels(args.site, "cvmfs")),
-        automount_service_account_token=False,
-        opts=own,
+    described = agent.AgentArgs(
+        site=args.site,
+        namespace=args.namespace,
+        name="cvmfs",
+        # A restart breaks the open files of every job on the node, so an update waits for the node to be replaced.
+        update=agent.BY_HAND,
+        grace_seconds=60,
+        container=_client(args),
+        volumes=[
+            agent.of_node("mounts", MOUNTS),
+            agent.of_node("cache", CACHE),
+            agent.of_node("fuse", "/dev/fuse", "CharDevice"),
+        ],
     )
-    apps.DaemonSet(
-        f"{name}-mounter",
-        metadata=meta.ObjectMetaArgs(
-            name="cvmfs",
-            namespace=args.namespace,
-            labels=labels(args.site, "cvmfs"),
-            # With OnDelete an update waits for pods that nobody deletes, until the engine gives up.
-            annotations={"pulumi.com/skipAwait": "true"},
-        ),
-        spec=apps.DaemonSetSpecArgs(
-            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, "cvmfs")),
-            # A restart breaks the open files of every job on the node, so an update waits for the node to be replaced.
-            update_strategy=apps.DaemonSetUpdateStrategyArgs(type="OnDelete"),
-            template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(args.site, "cvmfs")),
-                spec=core.PodSpecArgs(
-                    service_account_name=after(account, "cvmfs"),
-                    automount_service_account_token=False,
-                    priority_class_name="system-node-critical",
-                    tolerations=[core.TolerationArgs(operator="Exists")],
-                    termination_grace_period_seconds=60,
-                    containers=[_client(args)],
-                    volumes=[
-                        _directory("mounts", MOUNTS),
-                        _directory("cache", CACHE),
-                        core.VolumeArgs(
-                            name="fuse", host_path=core.HostPathVolumeSourceArgs(path="/dev/fuse", type="CharDevice")
-                        ),
-                    ],
-                ),
-            ),
-        ),
-        opts=own,
-    )
+    agent.daemon_set(f"{name}-mounter", described, agent.account(f"{name}-account", described, own), [], own)
 
 
 def _claim(name: str, host_path: str, args: CvmfsArgs, own: pulumi.ResourceOptions) -> pulumi.Output[str]:
@@ -210,7 +184,3 @@ def _script(what: str, *, period: int) -> core.ProbeArgs:
         timeout_seconds=10,
         failure_threshold=3,
     )
-
-
-def _directory(name: str, path: str) -> core.VolumeArgs:
-    return core.VolumeArgs(name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type="DirectoryOrCreate"))

@@ -15,7 +15,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods, service
+from components import agent, naming, pods, service
 from components.labels import labels, selector
 from components.vacuum import GROUP, POOLS, POOLS_DIRECTORY
 
@@ -133,52 +133,26 @@ def _for_nodes(
 
 def _monitors(name: str, args: NodesArgs, parent: pulumi.Resource) -> None:
     own = pulumi.ResourceOptions(parent=parent)
-    metadata = meta.ObjectMetaArgs(name=MONITOR, namespace=args.system, labels=labels(args.site, MONITOR))
-    account = core.ServiceAccount(f"{name}-monitor-account", metadata=metadata, opts=own)
+    described = agent.AgentArgs(
+        site=args.site,
+        namespace=args.system,
+        name=MONITOR,
+        api=True,
+        container=_monitor(args),
+        volumes=[
+            agent.of_node("kmsg", KERNEL_LOG, "CharDevice"),
+            *([agent.of_node("cvmfs", args.cvmfs_path)] if args.cvmfs_path else []),
+        ],
+    )
+    account = agent.account(f"{name}-monitor-account", described, own)
     permissions = _for_nodes(
         f"{name}-monitor", naming.node_monitor(args.site), args, monitor_rules(), (MONITOR, args.system), own
     )
     _own_node_only(name, args, own)
-    apps.DaemonSet(
-        f"{name}-monitors",
-        metadata=meta.ObjectMetaArgs(
-            name=MONITOR,
-            namespace=args.system,
-            labels=labels(args.site, MONITOR),
-            # Of a thousand nodes one is always away; the controller tells which monitors are silent.
-            annotations={"pulumi.com/skipAwait": "true"},
-        ),
-        spec=apps.DaemonSetSpecArgs(
-            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, MONITOR)),
-            update_strategy=apps.DaemonSetUpdateStrategyArgs(
-                type="RollingUpdate", rolling_update=apps.RollingUpdateDaemonSetArgs(max_unavailable="10%")
-            ),
-            template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(args.site, MONITOR)),
-                spec=core.PodSpecArgs(
-                    service_account_name=MONITOR,
-                    enable_service_links=False,
-                    priority_class_name="system-node-critical",
-                    tolerations=[core.TolerationArgs(operator="Exists")],
-                    termination_grace_period_seconds=10,
-                    containers=[_monitor(args)],
-                    volumes=[
-                        _of_node("kmsg", KERNEL_LOG, "CharDevice"),
-                        *([_of_node("cvmfs", args.cvmfs_path, "DirectoryOrCreate")] if args.cvmfs_path else []),
-                    ],
-                ),
-            ),
-        ),
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[account, permissions]),
-    )
+    agent.daemon_set(f"{name}-monitors", described, account, [permissions], own)
     core.Service(
         f"{name}-monitor-metrics",
-        metadata=meta.ObjectMetaArgs(
-            name=MONITOR,
-            namespace=args.system,
-            labels=labels(args.site, MONITOR),
-            annotations={"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)},
-        ),
+        metadata=agent.metadata(described, {"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)}),
         spec=core.ServiceSpecArgs(
             # Without an address of its own: each monitor is asked for itself.
             cluster_ip="None",
@@ -218,10 +192,6 @@ def _monitor(args: NodesArgs) -> core.ContainerArgs:
         startup_probe=pods.http_probe("/healthz", period=2, failures=60),
         liveness_probe=pods.http_probe("/healthz", period=30, failures=3),
     )
-
-
-def _of_node(name: str, path: str, kind: str) -> core.VolumeArgs:
-    return core.VolumeArgs(name=name, host_path=core.HostPathVolumeSourceArgs(path=path, type=kind))
 
 
 def _own_node_only(name: str, args: NodesArgs, own: pulumi.ResourceOptions) -> None:

@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
-from pulumi_kubernetes.meta import v1 as meta
 
-from components import naming, pods
-from components.after import after
-from components.labels import labels, selector
+from components import agent, naming, pods
 
 NAME = "seccomp"
 # The kubelet looks for profiles below its own directory, /var/lib/kubelet wherever we make nodes.
@@ -87,49 +83,14 @@ class Seccomp(pulumi.ComponentResource):
         super().__init__("atlas-sites:index:Seccomp", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
         self.profile = profile_name()
-        account = core.ServiceAccount(
-            f"{name}-account",
-            metadata=meta.ObjectMetaArgs(name=NAME, namespace=args.system, labels=labels(args.site, NAME)),
-            automount_service_account_token=False,
-            opts=own,
+        described = agent.AgentArgs(
+            site=args.site,
+            namespace=args.system,
+            name=NAME,
+            container=_writer(args),
+            volumes=[agent.of_node("profiles", f"{PROFILES}/{DIRECTORY}")],
         )
-        apps.DaemonSet(
-            f"{name}-writer",
-            metadata=meta.ObjectMetaArgs(
-                name=NAME,
-                namespace=args.system,
-                labels=labels(args.site, NAME),
-                # Of a thousand nodes one is always away; a startd there waits until the profile is.
-                annotations={"pulumi.com/skipAwait": "true"},
-            ),
-            spec=apps.DaemonSetSpecArgs(
-                selector=meta.LabelSelectorArgs(match_labels=selector(args.site, NAME)),
-                update_strategy=apps.DaemonSetUpdateStrategyArgs(
-                    type="RollingUpdate", rolling_update=apps.RollingUpdateDaemonSetArgs(max_unavailable="10%")
-                ),
-                template=core.PodTemplateSpecArgs(
-                    metadata=meta.ObjectMetaArgs(labels=labels(args.site, NAME)),
-                    spec=core.PodSpecArgs(
-                        service_account_name=after(account, NAME),
-                        automount_service_account_token=False,
-                        enable_service_links=False,
-                        priority_class_name="system-node-critical",
-                        tolerations=[core.TolerationArgs(operator="Exists")],
-                        termination_grace_period_seconds=10,
-                        containers=[_writer(args)],
-                        volumes=[
-                            core.VolumeArgs(
-                                name="profiles",
-                                host_path=core.HostPathVolumeSourceArgs(
-                                    path=f"{PROFILES}/{DIRECTORY}", type="DirectoryOrCreate"
-                                ),
-                            )
-                        ],
-                    ),
-                ),
-            ),
-            opts=own,
-        )
+        agent.daemon_set(f"{name}-writer", described, agent.account(f"{name}-account", described, own), [], own)
         self.register_outputs({"profile": self.profile})
 
 
