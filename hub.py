@@ -44,6 +44,7 @@ def make(told: settings.Portal | None, sites: Sequence[Site], images: settings.I
                 image=images.services,
                 atlas_site=site.settings.atlas_site,
                 address=portal.address(name) if site is hub else str(told.address),
+                authority=None if site is hub else told.certificate_authority,
                 seconds=told.seconds,
                 squids=site.settings.squid.replicas,
                 credentials=site.credentials.metrics,

@@ -42,6 +42,7 @@ class PusherArgs:
         image: of the services.
         atlas_site: by which the experiment knows the site.
         address: of the hub.
+        authority: who signs its certificate, in PEM form; None if that is one whom everybody knows.
         seconds: between two reports.
         squids: how many there are.
         credentials, accounting: where they tell their metrics; the second is None if the site keeps no books.
@@ -56,6 +57,7 @@ class PusherArgs:
     image: str
     atlas_site: str
     address: str
+    authority: str | None = None
     seconds: int
     squids: int
     credentials: str
@@ -151,6 +153,7 @@ def environment(args: PusherArgs) -> dict[str, str]:
         "SITE": args.site,
         "ATLAS_SITE": args.atlas_site,
         "HUB": args.address,
+        **({"AUTHORITY": args.authority} if args.authority else {}),
         "TOKEN": f"{TOKEN_DIRECTORY}/token",
         "CREDENTIALS": args.credentials,
         "ACCOUNTING": args.accounting or "",

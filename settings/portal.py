@@ -1,6 +1,7 @@
 """What a stack may say of its portal, and what of it cannot work."""
 
 import json
+import ssl
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from pydantic import Field, TypeAdapter
 from settings.accounting import Ledger, ledger_contradictions
 from settings.contradictions import Site
 from settings.parse import parsed
-from settings.values import HOST, Closed, SiteName, like
+from settings.values import HOST, Certificates, Closed, SiteName, like
 
 HubAddress = Annotated[
     str, like(rf"https://{HOST}(:[0-9]+)?(/[A-Za-z0-9._~-]+)*", "an https:// address, as in https://portal.example.org")
@@ -19,11 +20,13 @@ HubAddress = Annotated[
 class Portal(Closed):
     """One page on which all sites of the stack are seen: on the site `hub`, to which each site pushes.
 
-    `address` is where sites on other clusters reach the hub's Service portal, port push, over TLS.
+    `address` is where sites on other clusters reach the hub's Service portal, port push, over TLS. They believe its
+    certificate if one whom everybody knows signed it, or, where it is given, `certificateAuthority` and nobody else.
     """
 
     hub: SiteName
     address: HubAddress | None = None
+    certificate_authority: Certificates | None = None
     seconds: Annotated[int, Field(ge=10, le=600)] = 30
     store: Ledger = Ledger()
 
@@ -52,4 +55,11 @@ def _contradictions(portal: Portal, sites: Sequence[Site]) -> Iterator[str]:
             "portal.address is missing: sites on other clusters push to it over TLS; say where they reach the hub's "
             "Service portal (docs/runbooks/portal.md)"
         )
+    if portal.certificate_authority is not None:
+        if portal.address is None:
+            yield "portal.certificateAuthority is of portal.address: give both or neither"
+        try:
+            ssl.create_default_context(cadata=portal.certificate_authority)
+        except ssl.SSLError:
+            yield "portal.certificateAuthority cannot be read: give the whole PEM text of who signed the certificate"
     yield from ledger_contradictions("portal.store", portal.store)

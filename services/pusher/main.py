@@ -21,6 +21,7 @@ from services.process import log, until_told
 from services.pusher import look
 from services.pusher.metrics import Metrics
 from services.pusher.options import Options, options
+from services.pusher.trust import why
 from services.vacuum.model import SET_LABEL
 from services.vacuum.objects import pods_path, sets_path
 from services.vacuum.watch import Cache
@@ -93,6 +94,7 @@ class Pusher:
                     "Content-Type": "application/json",
                     "Content-Encoding": "gzip",
                 },
+                ssl=self._told.trust,
                 timeout=aiohttp.ClientTimeout(total=PUSH_SECONDS),
                 allow_redirects=False,
             ) as response:
@@ -105,7 +107,11 @@ class Pusher:
                 self._say(f"the hub answers {response.status}: {' '.join(said.split())}")
         except NO_ANSWER as error:
             self.metrics.pushes.labels(type(error).__name__).inc()
-            self._say(f"{self._told.hub}: no answer ({type(error).__name__}: {error})")
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                said = why(error.certificate_error)
+            else:
+                said = f"no answer ({type(error).__name__}: {error})"
+            self._say(f"{self._told.hub}: {said}")
         except (OSError, ValueError) as error:
             self._say(f"{self._told.token}: the token cannot be used ({error})")
         return False

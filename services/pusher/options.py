@@ -1,11 +1,13 @@
 """What the pusher is told by its environment, which its Deployment sets."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from services.environment import needed
+from services.pusher.trust import believing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,7 @@ class Options:
         site: the site's name.
         atlas_site: by which the experiment knows it.
         hub: the hub's address, without a path.
+        trust: who may sign its certificate, as aiohttp takes it.
         token: the file with the site's write token.
         credentials: where the refresher tells its metrics.
         accounting: where the books tell theirs; empty if the site keeps none.
@@ -27,6 +30,7 @@ class Options:
     site: str
     atlas_site: str
     hub: str
+    trust: ssl.SSLContext | bool
     token: Path
     credentials: str
     accounting: str
@@ -48,6 +52,7 @@ def options(environment: Mapping[str, str]) -> Options:
         site=text("SITE", r"[a-z0-9-]+", "cern"),
         atlas_site=text("ATLAS_SITE", r"[A-Za-z0-9][A-Za-z0-9_.-]*", "CERN-PROD"),
         hub=text("HUB", address, "https://portal.example.org").rstrip("/"),
+        trust=believing(environment.get("AUTHORITY", "")),
         token=Path(text("TOKEN", r"/.+", "/etc/atlas-sites/token/token")),
         credentials=text("CREDENTIALS", address, "http://credentials:8080/metrics"),
         accounting=text("ACCOUNTING", rf"({address})?", "http://accounting:8080/metrics"),

@@ -85,11 +85,16 @@ class Stack:
             yaml.safe_dump({**ours, "name": "probe", "runtime": RUNTIME})
         )
 
-    def of(self, sites: Sequence[Site]) -> "Stack":
-        """With these sites from now on."""
+    def of(self, sites: Sequence[Site], portal: Mapping[str, Any] | None = None) -> "Stack":
+        """With these sites from now on, and a portal if it is to have one."""
         self.project.write(
             PROGRAM,
-            {"probe:images": IMAGES, "probe:defaults": dict(SHARED), "probe:sites": [dict(site) for site in sites]},
+            {
+                "probe:images": IMAGES,
+                "probe:defaults": dict(SHARED),
+                "probe:sites": [dict(site) for site in sites],
+                "probe:portal": dict(portal or {}),
+            },
         )
         return self
 
@@ -109,9 +114,9 @@ class Stack:
         """Makes what the stack says."""
         self.project.succeeds("up", "--yes", "--skip-preview")
 
-    def state(self) -> list[dict[str, Any]]:
+    def state(self, *words: str) -> list[dict[str, Any]]:
         """The resources that there are."""
-        state = json.loads(self.project.succeeds("stack", "export"))["deployment"]
+        state = json.loads(self.project.succeeds("stack", "export", *words))["deployment"]
         resources: list[dict[str, Any]] = state.get("resources", [])
         return resources
 

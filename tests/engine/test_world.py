@@ -1,13 +1,17 @@
 """Many sites in one stack: none waits for another, and what becomes of one changes nothing of the others."""
 
+import base64
+import hashlib
+import json
 import socket
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 
 from components import naming
 from tests.clouds.provider import Cloud, StandIn
-from tests.engine.stacks import Sites, Stack, cloud_site, planned
+from tests.engine.stacks import Sites, Stack, cloud_site, name_of, planned
 
 pytestmark = pytest.mark.engine
 
@@ -154,6 +158,63 @@ def test_the_order_of_sites_means_nothing_and_no_site_knows_of_another(world: St
     removed = planned(world.project)
     assert of("loft", removed) == set(removed)
     assert list(removed.values()) == ["delete"] * one
+
+
+def test_each_site_of_a_portal_has_a_token_of_its_own_and_no_cluster_has_anothers_credential(
+    world: Stack, site: Sites
+) -> None:
+    portal = {"hub": "hall", "address": "https://portal.example.org"}
+    hall, loft = site("hall", credential="key-of-hall"), site("loft", credential="key-of-loft")
+    tide = cloud_site("azure", name="tide")
+    world.of([hall, loft, tide], portal).up()
+    names, there = world.names(), held(world)
+    tokens = {name: there[name][f"{name}-pusher-token"]["data"]["token"] for name in ("hall", "loft", "tide")}
+    for name, token in tokens.items():
+        digest = hashlib.sha256(base64.b64decode(token)).hexdigest()
+        known = there["hall"][f"{name}-pusher-admission"]["data"]["digest"]
+        assert base64.b64decode(known).decode() == digest
+        for cluster, objects in there.items():
+            everything = json.dumps(objects)
+            assert (token in everything) is (cluster == name)
+            assert base64.b64decode(token).decode() not in everything
+            assert "key-of-" not in everything
+            assert (f"{name}-pusher-admission" in objects) is (cluster == "hall")
+    world.up()
+    assert (planned(world.project), world.names(), held(world)) == ({}, names, there)
+    world.of([hall, tide], portal)
+    plan = planned(world.project)
+    assert {name: step for name, step in plan.items() if step != "delete"} == {"hall-portal-service": "update"}
+    assert of("loft", plan) == of("loft", names)
+    assert plan["loft-pusher-admission"] == "delete"
+    world.up()
+    there.pop("loft")
+    del there["hall"]["loft-pusher-admission"]
+    now = held(world)
+    assert {name: set(objects) for name, objects in now.items()} == {name: set(there[name]) for name in there}
+    for name in there:
+        assert now[name][f"{name}-pusher-token"] == there[name][f"{name}-pusher-token"]
+
+
+def held(world: Stack) -> dict[str, dict[str, Any]]:
+    """What the state has of each site's cluster, by the name of the resource; secrets in clear."""
+    found: dict[str, dict[str, Any]] = {}
+    for resource in world.state("--show-secrets"):
+        provider = resource.get("provider", "").split("::")[-2:][0]
+        if provider.endswith("-cluster-kubernetes"):
+            objects = found.setdefault(provider.removesuffix("-cluster-kubernetes"), {})
+            objects[name_of(resource["urn"])] = in_clear(resource["inputs"])
+    return found
+
+
+def in_clear(value: Any) -> Any:
+    """A value of a state that was exported with secrets shown."""
+    if isinstance(value, list):
+        return [in_clear(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "plaintext" in value:
+        return in_clear(json.loads(value["plaintext"]))
+    return {key: in_clear(each) for key, each in value.items()}
 
 
 def test_the_policies_pass_a_world(world: Stack, site: Sites) -> None:

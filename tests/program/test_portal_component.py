@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pulumi_kubernetes import Provider
 from components import portal
 from components.portal import Portal, PortalArgs
 from components.pusher import Pusher, PusherArgs
+from local.authority import Authority, pem
 from local.site import portal_command
 from services.portal.gate import Gate, digest
 from services.portal.main import options as hub_options
@@ -69,6 +72,15 @@ def test_both_services_understand_what_they_are_told() -> None:
     assert site.hub == "http://portal.hub.svc.cluster.local:8081"
     assert site.squids["squid-1"] == "http://squid-1.a.svc.cluster.local:9301/metrics"
     assert pusher_options(told(pusher())).accounting == ""
+    assert site.trust is True
+
+
+def test_a_site_elsewhere_believes_the_authority_that_the_stack_names_and_no_other(tmp_path: Path) -> None:
+    own = Authority.ensure("own", tmp_path / "key.pem", tmp_path / "ca.pem", datetime.now(UTC))
+    trust = pusher_options(told(pusher(authority=pem(own.certificate).decode()))).trust
+    assert isinstance(trust, ssl.SSLContext)
+    assert [each["subject"] for each in trust.get_ca_certs()] == [((("commonName", "own"),),)]
+    assert (trust.check_hostname, trust.verify_mode) == (True, ssl.CERT_REQUIRED)
 
 
 def test_each_resource_has_its_place_and_breaks_no_rule() -> None:

@@ -133,6 +133,7 @@ class Site:
             "site": "hall",
             "atlas_site": "HALL-PROD",
             "hub": str(self.hub.make_url("")).rstrip("/"),
+            "trust": True,
             "token": self.directory / "token",
             "credentials": at("credentials"),
             "accounting": at("accounting"),
@@ -296,9 +297,18 @@ def test_the_environment_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"SITE": ""}, {"HUB": "portal"}, {"TOKEN": "token"}, {"SQUIDS": "squid"}, {"SECONDS": "0"}], ids=str
+    "wrong",
+    [
+        {"SITE": ""},
+        {"HUB": "portal"},
+        {"TOKEN": "token"},
+        {"SQUIDS": "squid"},
+        {"SECONDS": "0"},
+        {"AUTHORITY": "ca.pem"},
+    ],
+    ids=str,
 )
 def test_a_variable_that_cannot_be_used_is_one_sentence(wrong: Mapping[str, str]) -> None:
     (name,) = wrong
-    with pytest.raises(ValueError, match=f"^{name} is .*; it must be as in "):
+    with pytest.raises(ValueError, match=f"^{name} .*; it must be "):
         options({**WHOLE, **wrong})

@@ -1,16 +1,20 @@
 """The portal of a stack: what it may say, and what of it is refused in one sentence."""
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from local.authority import Authority, pem
 from settings.portal import portal_of
 
 pytestmark = pytest.mark.fast
 
 WHOLE = {"hub": "one", "address": "https://portal.example.org"}
+NOTHING = "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n"
 
 
 def read(portal: Any, *names: str) -> Any:
@@ -34,6 +38,15 @@ def test_one_site_needs_no_address() -> None:
     assert (portal.address, found) == (None, [])
 
 
+def test_the_address_may_be_vouched_for_by_an_authority_of_the_stacks_own(tmp_path: Path) -> None:
+    own = Authority.ensure("own", tmp_path / "key.pem", tmp_path / "ca.pem", datetime.now(UTC))
+    text = pem(own.certificate).decode()
+    portal, found = read({**WHOLE, "certificateAuthority": text})
+    assert (portal.certificate_authority, found) == (text, [])
+    _, (sentence,) = read({"hub": "one", "certificateAuthority": text}, "one")
+    assert sentence == "portal.certificateAuthority is of portal.address: give both or neither."
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -41,6 +54,8 @@ def test_one_site_needs_no_address() -> None:
         ({"address": None}, "portal.address is missing: sites on other clusters push to it over TLS"),
         ({"address": "http://portal.example.org"}, "portal.address is 'http://portal.example.org'"),
         ({"address": "https://portal.example.org/?x"}, "portal.address is "),
+        ({"certificateAuthority": "ca.pem"}, "certificates in PEM form, and nothing else"),
+        ({"certificateAuthority": NOTHING}, "portal.certificateAuthority cannot be read: give the whole PEM text"),
         ({"seconds": 5}, "portal.seconds is 5"),
         ({"hubs": "one"}, "portal.hubs is not a key"),
         ({"store": {"mode": "scratch", "storageClass": "fast"}}, "portal.store.storageClass is of a claim"),
