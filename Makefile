@@ -81,7 +81,7 @@ test-fast: $(VENV) ## tests that need nothing but Python
 
 .PHONY: test-engine
 test-engine: $(VENV) ## tests that need the Pulumi engine (built once where it is missing)
-	$(BIN)/pytest -m engine
+	$(BIN)/pytest -m engine -n 2 --dist loadfile
 
 .PHONY: test-cluster
 test-cluster: $(VENV) ## tests on the real node: needs root; takes the machine's dev site up and down
