@@ -4,14 +4,11 @@ As documented for `CVMFS_HTTP_PROXY`, `CVMFS_PROXY_SHARD`, `CVMFS_TIMEOUT`, `CVM
 and `CVMFS_PROXY_RESET_AFTER`: the proxies of a group share objects by a hash ring, or one of them, taken at random,
 serves all. One that does not answer within 5 s is asked once more after a pause, then left alone for 300 s while the
 next on the ring takes its objects; when a group has nobody left the next group is asked: the VIP comes last. An answer
-that bears `X-Squid-Error` is the proxy's failure. What a real client does besides (verification, its own cache, several
-servers) plays no part in who is asked.
+that bears `X-Squid-Error` is the proxy's failure, and not asked for again. What a real client does besides
+(verification, its own cache, several servers) plays no part in who is asked.
 """
 
 import asyncio
-import bisect
-import functools
-import hashlib
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -19,15 +16,20 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from tests.caches import ring
+
 TIMEOUT_SECONDS = 5.0
-RETRIES = 1
+RETRIES = 1  # for each object, whoever is asked
 BACKOFF_SECONDS = 2.0
 RESET_SECONDS = 300.0
-POINTS = 16  # of each proxy on the ring, as in the client's own source
 
 
 class NoProxyError(Exception):
     """No proxy of any group had the object."""
+
+
+class _RefusedError(Exception):
+    """A proxy answered that it has not got the object."""
 
 
 @dataclass(kw_only=True)
@@ -39,12 +41,14 @@ class Client:
         addresses: of the hosts in it, for who is not in the cluster and cannot ask its DNS.
         shard: as CVMFS_PROXY_SHARD.
         choice: of a proxy among equals, and of pauses.
+        failures: requests that brought no object, whether or not another one did.
     """
 
     proxies: str
     addresses: Mapping[str, str]
     shard: bool
     choice: random.Random
+    failures: int = 0
     _session: aiohttp.ClientSession = field(init=False)
     _failed: dict[str, float] = field(default_factory=dict)
     _chosen: dict[int, str] = field(default_factory=dict)
@@ -59,9 +63,9 @@ class Client:
         await self._session.close()
 
     @property
-    def left(self) -> bool:
-        """Whether it has left a proxy alone, so that another one served its objects."""
-        return bool(self._failed)
+    def left(self) -> set[str]:
+        """The proxies that it has left alone, so that others served their objects."""
+        return set(self._failed)
 
     async def read(self, url: str) -> bytes:
         """An object, from whichever proxy has it first.
@@ -69,15 +73,23 @@ class Client:
         Raises:
             NoProxyError: each was asked in vain.
         """
-        for number, group in enumerate(groups(self.proxies)):
+        retries = RETRIES
+        for number, group in enumerate(groups(self.proxies, self.addresses)):
             alive = [proxy for proxy in group if self._failed.get(proxy, 0.0) <= time.monotonic()]
             while alive:
-                proxy = ring(alive, url) if self.shard else self._one_of(number, alive)
-                body = await self._ask(proxy, url)
-                if body is not None:
-                    return body
-                self._failed[proxy] = time.monotonic() + RESET_SECONDS
-                alive.remove(proxy)
+                proxy = ring.owner(alive, url) if self.shard else self._one_of(number, alive)
+                try:
+                    return await self._ask(proxy, url)
+                except (aiohttp.ClientError, TimeoutError):
+                    again, retries = retries > 0, retries - 1
+                except _RefusedError:
+                    again = False
+                self.failures += 1
+                if again:
+                    await asyncio.sleep(self.choice.uniform(0, BACKOFF_SECONDS))
+                else:
+                    self._failed[proxy] = time.monotonic() + RESET_SECONDS
+                    alive.remove(proxy)
         raise NoProxyError(url)
 
     def _one_of(self, number: int, alive: Sequence[str]) -> str:
@@ -86,41 +98,19 @@ class Client:
             self._chosen[number] = self.choice.choice(alive)
         return self._chosen[number]
 
-    async def _ask(self, proxy: str, url: str) -> bytes | None:
-        """What a proxy answers, asked twice if need be; none if it does not, or cannot."""
-        host, _, port = proxy.removeprefix("http://").partition(":")
-        for attempt in range(1 + RETRIES):
-            if attempt:
-                await asyncio.sleep(self.choice.uniform(0, BACKOFF_SECONDS))
-            try:
-                async with self._session.get(url, proxy=f"http://{self.addresses[host]}:{port}") as answer:
-                    body = await answer.read()
-                    if answer.status == 200 and "X-Squid-Error" not in answer.headers:
-                        return body
-            except (aiohttp.ClientError, TimeoutError):
-                continue
-        return None
+    async def _ask(self, proxy: str, url: str) -> bytes:
+        async with self._session.get(url, proxy=proxy) as answer:
+            body = await answer.read()
+            if answer.status != 200 or "X-Squid-Error" in answer.headers:
+                raise _RefusedError
+            return body
 
 
-def groups(proxies: str) -> list[list[str]]:
-    """`|` joins proxies that share the load, `;` begins the group that is asked when those fail."""
-    return [group.split("|") for group in proxies.split(";")]
+def groups(proxies: str, addresses: Mapping[str, str]) -> list[list[str]]:
+    """`|` joins proxies that share the load, `;` begins the group that is asked when those fail; names are resolved."""
+    return [[_resolved(proxy, addresses) for proxy in group.split("|")] for group in proxies.split(";")]
 
 
-def ring(proxies: Sequence[str], url: str) -> str:
-    """Whose object this is: the next point on the ring after the object's own.
-
-    A proxy that leaves gives its part to the others, and nothing of theirs moves.
-    """
-    points = _points(tuple(proxies))
-    after = bisect.bisect(points, (_place(url), ""))
-    return points[after % len(points)][1]
-
-
-@functools.cache
-def _points(proxies: tuple[str, ...]) -> list[tuple[int, str]]:
-    return sorted((_place(f"{proxy} {point}"), proxy) for proxy in proxies for point in range(POINTS))
-
-
-def _place(text: str) -> int:
-    return int.from_bytes(hashlib.sha1(text.encode(), usedforsecurity=False).digest()[:4])
+def _resolved(proxy: str, addresses: Mapping[str, str]) -> str:
+    host, _, port = proxy.removeprefix("http://").partition(":")
+    return f"http://{addresses[host]}:{port}"
