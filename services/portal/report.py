@@ -5,6 +5,7 @@ newer than the hub.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -118,8 +119,9 @@ class StartdSet(Part):
     status: SetStatus = SetStatus()
 
 
-class Startd(Part):
-    """One startd.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startd:
+    """One startd; there are so many that each is held in a seventh of the memory of a Part.
 
     `doing` is waiting (for a node), starting, unproven (it runs, and had no payload yet), proven, leaving or ended.
     """

@@ -170,7 +170,8 @@ def test_a_small_packet_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> N
 
 def test_keys_of_a_later_release_are_passed_over(tmp_path: Path) -> None:
     async def told(made: Hub) -> None:
-        assert (await made.put(wrong(weather="fine", sets=[{**whole()["sets"][0], "colour": "blue"}])))[0] == 204
+        sets, startds = ([{**each, "colour": "blue"} for each in whole()[key]] for key in ("sets", "startds"))
+        assert (await made.put(wrong(weather="fine", sets=sets, startds=startds)))[0] == 204
         assert made.known["hall"].report == report()
 
     hub(tmp_path, told)
