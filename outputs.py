@@ -92,6 +92,16 @@ class MetricsOutputs(_Promise):
     accounting: str | None = Field(default=None, description="null where the site keeps no books")
 
 
+class TimeSeriesOutputs(_Promise):
+    """Where time series of the site's books are, in an InfluxDB."""
+
+    url: str
+    database: str
+    reader: str | None = Field(
+        description="Secret of the site's namespace: username and password of who may read; null where it is not ours"
+    )
+
+
 class SiteOutputs(_Promise):
     """One site."""
 
@@ -104,6 +114,7 @@ class SiteOutputs(_Promise):
     cvmfs: CvmfsOutputs
     startds: StartdsOutputs
     metrics: MetricsOutputs
+    time_series: TimeSeriesOutputs | None = Field(default=None, description="null where the site makes none")
 
 
 class Outputs(_Promise):
@@ -186,7 +197,16 @@ def describe(site: Site) -> Mapping[str, Any]:
             "nodes": None if site.nodes is None else site.nodes.metrics,
             "accounting": site.accounting.metrics if site.accounting else None,
         },
+        "timeSeries": _time_series(site),
     }
+
+
+def _time_series(site: Site) -> Mapping[str, str | None] | None:
+    series = site.accounting.series if site.accounting else None
+    if series is None:
+        return None
+    reader = site.timeseries.reader if site.timeseries else None
+    return {"url": series.url, "database": series.database, "reader": reader}
 
 
 def _pool(pool: NodePool) -> Mapping[str, Any]:

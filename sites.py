@@ -14,6 +14,7 @@ from components.nodes import Nodes, NodesArgs
 from components.seccomp import Seccomp, SeccompArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
+from components.timeseries import Timeseries, TimeseriesArgs
 from components.vacuum import Vacuum, VacuumArgs
 
 # Beside startds and squids: the services, and pods that are still leaving when their successors come.
@@ -89,6 +90,11 @@ class Site(pulumi.ComponentResource):
             on_it,
         )
         self.nodes = Nodes(f"{name}-nodehealth", args, on_it) if (args := _nodes(self, images)) is not None else None
+        self.timeseries = (
+            Timeseries(f"{name}-timeseries", _timeseries(self, own, images), on_it)
+            if site.accounting and site.accounting.series and (own := site.accounting.series.own)
+            else None
+        )
         self.accounting = (
             Accounting(
                 f"{name}-accounting",
@@ -194,7 +200,6 @@ def _nodes(site: Site, images: settings.Images) -> NodesArgs | None:
 
 def _accounting(site: Site, accounting: settings.Accounting, images: settings.Images) -> AccountingArgs:
     own, bill, budget, ledger = site.settings, accounting.bill, accounting.budget, accounting.ledger
-    series = accounting.series
     subscription, groups = "", tuple[str, ...]()
     if isinstance(own, settings.AzureSite):
         subscription = own.cluster.subscription
@@ -222,7 +227,28 @@ def _accounting(site: Site, accounting: settings.Accounting, images: settings.Im
         bill_hours=bill.hours if bill else 6,
         ledger_mib=ledger.mib if ledger.mode == "claim" else None,
         storage_class=ledger.storage_class,
-        series=Series(url=series.url, database=series.database, secret=series.secret) if series else None,
+        series=site.timeseries.series if site.timeseries else _series(accounting.series),
+    )
+
+
+def _series(told: settings.Series | None) -> Series | None:
+    """Time series in a database that somebody else looks after."""
+    if told is None or told.url is None or told.database is None:
+        return None
+    return Series(url=told.url, database=told.database, secret=told.secret)
+
+
+def _timeseries(site: Site, store: settings.Ledger, images: settings.Images) -> TimeseriesArgs:
+    own = site.settings
+    return TimeseriesArgs(
+        site=own.lasting_name,
+        namespace=site.namespaces.site,
+        priority=site.namespaces.priority,
+        image=images.timeseries,
+        mib=store.mib,
+        claim=store.mode == "claim",
+        storage_class=store.storage_class,
+        readers=own.monitoring.namespace if own.monitoring else None,
     )
 
 

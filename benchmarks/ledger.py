@@ -60,6 +60,10 @@ class Nowhere:
 
     target = "nowhere"
 
+    def lost(self, site: str) -> bool:  # noqa: ARG002
+        """It says nothing of what it holds."""
+        return False
+
     def write(self, lines: Sequence[str]) -> None:
         """Does nothing."""
 

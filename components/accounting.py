@@ -55,7 +55,7 @@ class Series:
 
     url: str
     database: str
-    secret: str | None = None
+    secret: pulumi.Input[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,11 @@ class Accounting(pulumi.ComponentResource):
 
     Attributes:
         metrics: where Prometheus may ask.
+        series: what is made of the ledger, if anywhere.
     """
 
     metrics: str
+    series: Series | None
 
     def __init__(
         self,
@@ -168,6 +170,7 @@ class Accounting(pulumi.ComponentResource):
         service.deployment(f"{name}-service", described, self, first)
         service.metrics(f"{name}-metrics", described, own)
         self.metrics = service.metrics_address(args.site, NAME)
+        self.series = args.series
         self.register_outputs({"metrics": self.metrics})
 
 

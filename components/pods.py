@@ -47,10 +47,10 @@ def from_field(name: str, path: str) -> core.EnvVarArgs:
     )
 
 
-def http_probe(path: str, *, period: int, failures: int) -> core.ProbeArgs:
+def http_probe(path: str, *, period: int, failures: int, port: int = HTTP_PORT) -> core.ProbeArgs:
     """A probe of a service's own account of its health."""
     return core.ProbeArgs(
-        http_get=core.HTTPGetActionArgs(path=path, port=HTTP_PORT),
+        http_get=core.HTTPGetActionArgs(path=path, port=port),
         period_seconds=period,
         timeout_seconds=5,
         failure_threshold=failures,

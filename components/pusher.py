@@ -1,12 +1,11 @@
 """What tells the hub of a site: it looks at the site, calls out, and is called by nobody.
 
 The site's write token is made here, once, and told to nobody but the hub, which gets a digest of it: whoever reads the
-hub's Secrets can push for no site. To have another one, delete the Secret, and say `pulumi up --refresh`.
+hub's Secrets can push for no site.
 """
 
 import base64
 import hashlib
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,16 +16,13 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods, portal, service, vacuum
+from components import naming, pods, portal, secret, service, vacuum
 from components.labels import NAME as LABEL, labels
 from components.namespaces import METRICS_PORT
 
 NAME = "pusher"
 TOKEN = "portal-token"  # noqa: S105  the Secret's name
 TOKEN_DIRECTORY = "/etc/atlas-sites/portal-token"  # noqa: S105
-# A stack whose state was lost makes a new token: it takes the place of the one that is there.
-ANEW = {"pulumi.com/patchForce": "true"}
-TOKEN_BYTES = 32
 # Whose metrics it reads; the squids' anybody in the namespace may.
 ASKED = ("accounting", "credentials")
 
@@ -95,14 +91,13 @@ class Pusher(pulumi.ComponentResource):
             # A site of 10,000 startds takes 121 MiB at most: benchmarks/pusher.py.
             memory="256Mi",
         )
-        token = core.Secret(
+        token = secret.made_once(
             f"{name}-token",
-            metadata=meta.ObjectMetaArgs(
-                name=TOKEN, namespace=args.namespace, labels=labels(args.site, NAME), annotations=ANEW
+            meta.ObjectMetaArgs(
+                name=TOKEN, namespace=args.namespace, labels=labels(args.site, NAME), annotations=secret.ANEW
             ),
-            data={"token": pulumi.Output.secret(_encoded(secrets.token_urlsafe(TOKEN_BYTES)))},
-            # The first one stays.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
+            "token",
+            own,
         )
         core.Secret(
             f"{name}-admission",
@@ -110,7 +105,7 @@ class Pusher(pulumi.ComponentResource):
                 name=portal.admission(args.site),
                 namespace=args.hub,
                 labels=labels(args.hub_site, portal.NAME),
-                annotations=ANEW,
+                annotations=secret.ANEW,
             ),
             data={portal.DIGEST: token.data.apply(digest)},
             opts=pulumi.ResourceOptions(
@@ -174,8 +169,4 @@ def rules() -> list[rbac.PolicyRuleArgs]:
 
 def digest(data: Mapping[str, str]) -> str:
     """What the hub holds of a token, as the data of a Secret; of both Secrets, values are in base64."""
-    return _encoded(hashlib.sha256(base64.b64decode(data["token"])).hexdigest())
-
-
-def _encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return secret.encoded(hashlib.sha256(base64.b64decode(data["token"])).hexdigest())

@@ -25,8 +25,8 @@ from local.paths import CHECKOUT, cache_dir, state_dir
 from local.progress import Progress
 from local.refusal import Refusal
 
-ALL = ("startd", "squid", "services", "cvmfs", "repository")
-IN_A_STACK = ("startd", "squid", "services", "cvmfs")
+ALL = ("startd", "squid", "services", "timeseries", "cvmfs", "repository")
+IN_A_STACK = ("startd", "squid", "services", "timeseries", "cvmfs")
 
 # What a Containerfile copies under this name comes from the lock file beside it, not from the checkout.
 PYTHON_PACKAGES = "site-packages"

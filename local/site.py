@@ -45,7 +45,7 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
         progress = Progress(total=8)
         with progress.step("tools", "the engine, its Kubernetes provider and, for a node here, Kubernetes itself"):
             binaries = _tools(progress, HOST_TOOLS if kubeconfig is None else ("pulumi",))
-        with progress.step("images", "startd, squid, services, cvmfs and the demonstration's repository"):
+        with progress.step("images", "startd, squid, services, timeseries, cvmfs and the demonstration's repository"):
             images = pictures.build(progress)
         with progress.step("cluster", "a Kubernetes node on this machine" if kubeconfig is None else f"{kubeconfig}"):
             chosen = target.here(progress, binaries) if kubeconfig is None else target.elsewhere(kubeconfig, context)
@@ -88,7 +88,7 @@ def images(push: str | None) -> None:
     """Builds the images, and publishes them when a registry is named."""
     with _alone():
         progress = Progress(total=1 if push is None else 2)
-        with progress.step("images", "startd, squid, services, cvmfs and the demonstration's repository"):
+        with progress.step("images", "startd, squid, services, timeseries, cvmfs and the demonstration's repository"):
             pictures.build(progress)
         if push is not None:
             with progress.step("push", push):

@@ -6,7 +6,7 @@ what is wrong and what is allowed. All of them are told at once, before a resour
 
 import pulumi
 
-from settings.accounting import Accounting
+from settings.accounting import Accounting, Ledger, Series
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite
 from settings.contradictions import Site
 from settings.existing import ExistingSite
@@ -17,8 +17,8 @@ from settings.values import Closed
 from settings.workload import Monitoring
 
 __all__ = [
-    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Monitoring",
-    "Portal", "Settings", "Site", "load",
+    "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Ledger",
+    "Monitoring", "Portal", "Series", "Settings", "Site", "load",
 ]  # fmt: skip
 
 

@@ -49,13 +49,15 @@ class Ledger(Closed):
 
 
 class Series(Closed):
-    """Where time series of the books are kept: an InfluxDB, and a Secret of the site's namespace.
+    """Where time series of the books are kept: in an InfluxDB of the site's own, or in one that is there already.
 
-    Its keys are username and password, or token; it is left out where the database asks nobody who he is.
+    `own` says on what volume. The keys of `secret`, of the site's namespace, are username and password, or token; it is
+    left out where the database asks nobody who he is.
     """
 
-    url: Annotated[str, like(r"https?://[^\s/?#|;]+", "an http:// or https:// address without a path")]
-    database: Word
+    own: Ledger | None = None
+    url: Annotated[str, like(r"https?://[^\s/?#|;]+", "an http:// or https:// address without a path")] | None = None
+    database: Word | None = None
     secret: ObjectName | None = None
 
 
@@ -99,12 +101,18 @@ def accounting_contradictions(
             "accounting.budget needs to know what is spent: give a bill, coreHourPrice, or pricePerHour of the pools"
         )
     yield from ledger_contradictions("accounting.ledger", accounting.ledger)
-    if (
-        series is not None
-        and series.secret is not None
-        and series.url.startswith("http://")
-        and not _inside(series.url)
-    ):
+    if series is not None:
+        yield from _series_contradictions(series)
+
+
+def _series_contradictions(series: Series) -> Iterator[str]:
+    given = series.url is not None and series.database is not None
+    mixed = series.url is not None or series.database is not None or series.secret is not None
+    if (mixed and series.own is not None) or not (given or series.own is not None):
+        yield "accounting.series must be either own, or url and database"
+    elif series.own is not None:
+        yield from ledger_contradictions("accounting.series.own", series.own)
+    elif series.secret is not None and _in_clear(series.url or ""):
         yield "accounting.series.url would send the Secret in clear over networks of others: make it https://"
 
 
@@ -114,7 +122,7 @@ def ledger_contradictions(path: str, ledger: Ledger) -> Iterator[str]:
         yield f"{path}.storageClass is of a claim: leave it out with mode scratch"
 
 
-def _inside(url: str) -> bool:
-    """Whether an address is of the cluster itself."""
+def _in_clear(url: str) -> bool:
+    """Whether what is sent there can be read on its way, outside the cluster itself."""
     host = url.removeprefix("http://").partition(":")[0]
-    return host.removesuffix(".").removesuffix(".cluster.local").endswith(".svc")
+    return url.startswith("http://") and not host.removesuffix(".").removesuffix(".cluster.local").endswith(".svc")

@@ -10,7 +10,7 @@ from settings.parse import parsed
 from settings.values import Closed, CvmfsImage, Digest, Registry
 
 DEV_STACK = "dev"
-IMAGE_NAMES = ("startd", "squid", "services", "cvmfs")
+IMAGE_NAMES = ("startd", "squid", "services", "timeseries", "cvmfs")
 
 
 class Digests(Closed):
@@ -19,6 +19,7 @@ class Digests(Closed):
     startd: Digest
     squid: Digest
     services: Digest
+    timeseries: Digest
     cvmfs: CvmfsImage
 
 
@@ -35,6 +36,7 @@ class Images(Closed):
     startd: str
     squid: str
     services: str
+    timeseries: str
     cvmfs: str
 
 

@@ -1,7 +1,7 @@
 """InfluxDB, by the `/write` that all its versions have: 1.x, and 2 and 3 for those who come from it."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from services.accounting.projection import Away, Unwritable
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 # As long as a server may ask us to wait.
 LONGEST_PAUSE_SECONDS = 900.0
+# To a question of one statement whose answer has no rows.
+NOTHING = {"results": [{"statement_id": 0}]}
 
 
 class Influx:
@@ -40,6 +42,24 @@ class Influx:
         """Which database it is."""
         return f"{self._url} {self._database}"
 
+    def lost(self, site: str) -> bool:
+        """Whether the database is there and holds no series of that site; False where it does not say.
+
+        Who may only write is told nothing, and versions differ in what they can be asked.
+
+        Raises:
+            Away: nobody answers.
+            Refused: there is no password to ask with.
+        """
+        answer = self._post(
+            "/query", {"db": self._database, "q": f"SHOW SERIES WHERE \"site\" = '{site}' LIMIT 1"}, b"", {}
+        )
+        try:
+            said = answer.json()
+        except requests.JSONDecodeError:
+            return False
+        return bool(said == NOTHING)
+
     def write(self, lines: Sequence[str]) -> None:
         """Writes points; when it returns the database has them.
 
@@ -48,18 +68,12 @@ class Influx:
             Unwritable: it will never take them all.
             Refused: it does not know us, or the database.
         """
-        try:
-            answer = self._session.post(
-                f"{self._url}/write",
-                params={"db": self._database, "precision": "s"},
-                data=gzip.compress("\n".join(lines).encode(), mtime=0),
-                headers={"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8", **self._proof()},
-                auth=self._user(),
-                timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise Away(f"{self._url}: no answer ({type(error).__name__}); it is tried again") from None
+        answer = self._post(
+            "/write",
+            {"db": self._database, "precision": "s"},
+            gzip.compress("\n".join(lines).encode(), mtime=0),
+            {"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"},
+        )
         if answer.status_code in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
             return
         said = f"{self._url}: it answers {answer.status_code}: {answer.text[:200].strip()}"
@@ -74,6 +88,22 @@ class Influx:
                 raise Away(said, min(LONGEST_PAUSE_SECONDS, retry_after(answer.headers)))
             case _:
                 raise Unwritable(said)
+
+    def _post(
+        self, path: str, parameters: Mapping[str, str], data: bytes, headers: Mapping[str, str]
+    ) -> requests.Response:
+        try:
+            return self._session.post(
+                f"{self._url}{path}",
+                params=parameters,
+                data=data,
+                headers={**headers, **self._proof()},
+                auth=self._user(),
+                timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise Away(f"{self._url}: no answer ({type(error).__name__}); it is tried again") from None
 
     def _proof(self) -> dict[str, str]:
         token = self._read("token")

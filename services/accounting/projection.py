@@ -31,6 +31,13 @@ class Database(Protocol):
     def target(self) -> str:
         """Which one it is: another one has nothing yet."""
 
+    def lost(self, site: str) -> bool:
+        """Whether it is there and holds no series of that site; False where it does not say.
+
+        Raises:
+            Away: it says nothing now.
+        """
+
     def write(self, lines: Sequence[str]) -> None:
         """Writes points; when it returns the database has them.
 
@@ -82,7 +89,8 @@ def project(ledger: Ledger, site: str, hs23: str, database: Database, *, batch: 
     Raises:
         Refused: the database did not take all of it; what it took is noted, and the rest is written the next time.
     """
-    if ledger.target(site) != database.target:
+    # What was made anew, as on a volume that goes with its pod, is as good as another one.
+    if ledger.target(site) != database.target or database.lost(site):
         ledger.retarget(site, database.target)
     refused: Unwritable | None = None
     # A day may be in several batches; it has all of it only if each of them was taken.

@@ -23,7 +23,10 @@ PROGRAM, PACK = RUN.format(place=str(CHECKOUT)), RUN.format(place=str(CHECKOUT /
 DIGEST = f"sha256:{'0' * 64}"
 IMAGES = {
     "registry": "registry.example.org/atlas",
-    "digests": {"startd": DIGEST, "squid": DIGEST, "services": DIGEST, "cvmfs": f"registry.example.org/cvmfs@{DIGEST}"},
+    "digests": {
+        **dict.fromkeys(("startd", "squid", "services", "timeseries"), DIGEST),
+        "cvmfs": f"registry.example.org/cvmfs@{DIGEST}",
+    },
 }
 SHARED: Mapping[str, Any] = {
     "pool": {"collector": "pool.example.org:9618", "trustDomain": "pool.example.org"},

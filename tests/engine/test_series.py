@@ -196,9 +196,13 @@ def test_all_of_it_is_written_again_to_a_database_that_is_new_or_was_lost(
     take(ledger, 100, *(row(day, 1_000_000) for day in range(1, 20)))
     project(ledger, SITE, "", influx)
     database = influx.target.split()[1]
-    server.ask(f'DROP DATABASE "{database}"')
     assert project(ledger, SITE, "", influx) == 0
+    server.ask(f'DROP DATABASE "{database}"')
     server.ask(f'CREATE DATABASE "{database}"')
+    assert project(ledger, SITE, "", influx) == 2 * 19
+    same(server, influx, ledger)
+    server.ask("DROP SERIES FROM atlas_cost", database)
+    assert project(ledger, SITE, "", influx) == 0
     ledger.retarget(SITE, "")  # what the command rebuild does
     project(ledger, SITE, "", influx)
     same(server, influx, ledger)

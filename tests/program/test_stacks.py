@@ -13,6 +13,7 @@ import pulumi
 import pytest
 import yaml
 
+import settings
 from outputs import Outputs, schema
 from tests.program import answers
 from tests.program.monitor import STACK_TYPE, Monitor, deploy
@@ -38,7 +39,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(KUBECONFIG))
     images = tmp_path / "images.json"
-    images.write_text(json.dumps({name: f"localhost/{name}:1" for name in ("startd", "squid", "services", "cvmfs")}))
+    images.write_text(json.dumps({name: f"localhost/{name}:1" for name in settings.images.IMAGE_NAMES}))
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     monkeypatch.setenv("ATLAS_SITES_IMAGES", str(images))
     # The engine keeps the first one; here each run would have another.

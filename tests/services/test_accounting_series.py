@@ -60,6 +60,10 @@ class Database:
         if failure is not None:
             raise failure
 
+    def lost(self, site: str) -> bool:
+        assert site == "a"
+        return not self.held
+
     @property
     def shown(self) -> dict[tuple[str, str], str]:
         """All that is not 0."""
@@ -186,6 +190,17 @@ def test_a_ledger_that_was_there_before_and_another_database_are_written_from_th
     assert first.held == second.held
 
 
+def test_a_database_that_lost_all_is_noticed_though_the_ledger_has_not_changed(ledger: Ledger) -> None:
+    take(ledger, 1, row())
+    database = Database()
+    assert project(ledger, "a", "", database) == 2
+    held = dict(database.held)
+    assert project(ledger, "a", "", database) == 0
+    database.held.clear()
+    assert project(ledger, "a", "", database) == 2
+    assert database.held == held
+
+
 def test_usage_is_told_by_set_and_by_what_became_of_startds(ledger: Ledger) -> None:
     ledger.write(
         "INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -219,7 +234,8 @@ class Answer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                content = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))).decode()
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                content = gzip.decompress(sent).decode() if sent else ""
                 outer.asked.append((self.path, dict(self.headers), content))
                 self.send_response(status)
                 for key, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -259,6 +275,28 @@ def test_an_answer_is_what_it_means(status: int, headers: dict[str, str], reason
         assert getattr(refused.value, "pause", None) == pause
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "lost"),
+    [
+        (200, '{"results":[{"statement_id":0}]}\n', True),
+        (200, '{"results":[{"statement_id":0,"series":[{"columns":["key"],"values":[["m,site=a"]]}]}]}', False),
+        (200, '{"results":[{"statement_id":0,"error":"database not found: atlas"}]}', False),
+        (403, '{"error":"not authorized to execute statement"}', False),
+        (404, "404 page not found", False),
+    ],
+)
+def test_a_database_is_lost_only_if_it_says_that_it_has_nothing_of_the_site(
+    status: int, body: str, *, lost: bool
+) -> None:
+    server = Answer(status, {}, body)
+    try:
+        assert Influx(server.url, "atlas", None).lost("a") is lost
+    finally:
+        server.stop()
+    ((path, _, _),) = server.asked
+    assert path == "/query?db=atlas&q=SHOW+SERIES+WHERE+%22site%22+%3D+%27a%27+LIMIT+1"
 
 
 def test_a_token_or_a_user_proves_who_writes_and_neither_is_told(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ IMAGES = {
         "startd": DIGEST,
         "squid": DIGEST,
         "services": DIGEST,
+        "timeseries": DIGEST,
         "cvmfs": f"registry.example.org/cern/cvmfs@{DIGEST}",
     },
 }
@@ -468,6 +469,10 @@ def test_nothing_but_the_settings_reads_the_configuration() -> None:
         ({"currency": "euro"}, "three letters of a currency"),
         ({"coreHourPrice": -1}, "coreHourPrice"),
         ({"series": {"url": "http://influx/write", "database": "x"}}, "series.url"),
+        ({"series": {}}, "accounting.series must be either own, or url and database."),
+        ({"series": {"url": "http://influx"}}, "accounting.series must be either own, or url and database."),
+        ({"series": {"own": {}, "secret": "y"}}, "accounting.series must be either own, or url and database."),
+        ({"series": {"own": {"mode": "scratch", "storageClass": "fast"}}}, "accounting.series.own.storageClass is of"),
         (
             {"series": {"url": "http://influx.example.org", "database": "x", "secret": "y"}},
             "accounting.series.url would send the Secret in clear over networks of others: make it https://",
@@ -482,5 +487,7 @@ def test_a_contradiction_in_the_books_is_one_sentence(accounting: dict[str, Any]
 def test_books_need_no_more_than_a_currency() -> None:
     assert told({**SITE, "accounting": {"currency": "EUR"}}) == []
     series = {"url": "http://influxdb.monitoring.svc:8086", "database": "x", "secret": "y"}
-    assert told({**SITE, "accounting": {"currency": "EUR", "series": series}}) == []
+    stores: tuple[dict[str, Any], ...] = (series, {"own": {}}, {"own": {"mode": "scratch", "mib": 256}})
+    for kept in stores:
+        assert told({**SITE, "accounting": {"currency": "EUR", "series": kept}}) == []
     assert told({**SITE, "accounting": {"currency": "EUR", "coreHourPrice": 0.02, "budget": {"perDay": 5}}}) == []
