@@ -10,5 +10,5 @@ from sites import Site
 registering.collect_seldom()
 stack = settings.load()
 clusters.check(stack.sites)
-sites = [registering.begun(Site(site, stack.images)) for site in stack.sites]
+sites = [registering.begun(Site(site, stack.images, stack.portal)) for site in stack.sites]
 outputs.export(sites, hub.make(stack.portal, sites, stack.images))

@@ -102,6 +102,13 @@ class TimeSeriesOutputs(_Promise):
     )
 
 
+class MetricsDatabaseOutputs(_Promise):
+    """The site's own VictoriaMetrics, which is queried as a Prometheus."""
+
+    url: str
+    user: str = Field(description="Secret of the site's namespace: username and password")
+
+
 class SiteOutputs(_Promise):
     """One site."""
 
@@ -114,6 +121,7 @@ class SiteOutputs(_Promise):
     cvmfs: CvmfsOutputs
     startds: StartdsOutputs
     metrics: MetricsOutputs
+    metrics_database: MetricsDatabaseOutputs | None = Field(default=None, description="null where the site has none")
     time_series: TimeSeriesOutputs | None = Field(default=None, description="null where the site makes none")
 
 
@@ -197,6 +205,7 @@ def describe(site: Site) -> Mapping[str, Any]:
             "nodes": None if site.nodes is None else site.nodes.metrics,
             "accounting": site.accounting.metrics if site.accounting else None,
         },
+        "metricsDatabase": {"url": site.metrics.url, "user": site.metrics.user} if site.metrics else None,
         "timeSeries": _time_series(site),
     }
 

@@ -4,13 +4,14 @@ import pulumi
 
 import clusters
 import settings
-from components import naming
-from components.accounting import BUDGET, Accounting, AccountingArgs, Bill, Series
+from components import naming, portal, pusher, service, vacuum
+from components.accounting import BUDGET, NAME as ACCOUNTING, Accounting, AccountingArgs, Bill, Series
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from components.cvmfs import Cvmfs, CvmfsArgs
+from components.metrics import Metrics, MetricsArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.namespaces import Namespaces, NamespacesArgs
-from components.nodes import Nodes, NodesArgs
+from components.nodes import MONITOR, NAME as NODES, Nodes, NodesArgs
 from components.seccomp import Seccomp, SeccompArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
@@ -26,7 +27,7 @@ SPARE_MEMORY_MIB = 5120
 class Site(pulumi.ComponentResource):
     """A cluster and everything on it that makes it a site."""
 
-    def __init__(self, site: settings.Site, images: settings.Images) -> None:
+    def __init__(self, site: settings.Site, images: settings.Images, hub: settings.Portal | None = None) -> None:
         name = site.name
         # Whatever is below it, and begins with its name, inherits this.
         former = [pulumi.Alias(name=earlier) for earlier in site.former_names]
@@ -104,6 +105,9 @@ class Site(pulumi.ComponentResource):
             )
             if site.accounting
             else None
+        )
+        self.metrics = (
+            Metrics(f"{name}-metrics", _metrics(self, site.metrics, images, hub), on_it) if site.metrics else None
         )
         self.monitoring = (
             Monitoring(f"{name}-monitoring", _monitoring(self, site.monitoring), on_it) if site.monitoring else None
@@ -248,6 +252,37 @@ def _timeseries(site: Site, store: settings.Ledger, images: settings.Images) -> 
         mib=store.mib,
         claim=store.mode == "claim",
         storage_class=store.storage_class,
+        readers=own.monitoring.namespace if own.monitoring else None,
+    )
+
+
+def _metrics(
+    site: Site, metrics: settings.Metrics, images: settings.Images, hub: settings.Portal | None
+) -> MetricsArgs:
+    own = site.settings
+    name, namespace = own.lasting_name, naming.namespace(own.lasting_name)
+    addresses = {"credentials": site.credentials.metrics, **site.squids.metrics}
+    if site.accounting:
+        addresses[ACCOUNTING] = site.accounting.metrics
+    if hub is not None:
+        addresses[pusher.NAME] = service.metrics_address(name, pusher.NAME)
+        if hub.hub == own.name:
+            addresses[portal.NAME] = service.metrics_address(name, portal.NAME)
+    hosts = {vacuum.NAME: naming.service_host(vacuum.NAME, namespace)}
+    if site.nodes:
+        hosts[NODES] = naming.service_host(NODES, namespace)
+        hosts[MONITOR] = naming.service_host(MONITOR, naming.system_namespace(name))
+    return MetricsArgs(
+        site=name,
+        namespace=site.namespaces.site,
+        priority=site.namespaces.priority,
+        image=images.timeseries,
+        addresses=addresses,
+        hosts=hosts,
+        days=metrics.days,
+        mib=metrics.store.mib,
+        claim=metrics.store.mode == "claim",
+        storage_class=metrics.store.storage_class,
         readers=own.monitoring.namespace if own.monitoring else None,
     )
 

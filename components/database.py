@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath as Path
 
 import pulumi
 from pulumi_kubernetes.apps import v1 as apps
@@ -42,6 +43,8 @@ class DatabaseArgs:
         storage_class: of the claim; None for the cluster's own choice.
         clients: components of the site that may ask it.
         readers: a namespace of others who may; None for nobody.
+        calls: rules about whom it may call itself.
+        files: ConfigMaps by the directory in which their keys are files.
         memory: as a quantity.
     """
 
@@ -61,6 +64,8 @@ class DatabaseArgs:
     storage_class: str | None
     clients: Sequence[str] = ()
     readers: str | None = None
+    calls: Sequence[networking.NetworkPolicyEgressRuleArgs] = ()
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     memory: str
 
 
@@ -115,7 +120,7 @@ def declare(name: str, args: DatabaseArgs, own: pulumi.ResourceOptions) -> Mappi
 
 
 def network_policy(args: DatabaseArgs) -> networking.NetworkPolicySpecArgs:
-    """Who may ask it; it calls nobody."""
+    """Who may ask it, and whom it may call."""
     peers = [
         networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: client}))
         for client in args.clients
@@ -126,15 +131,13 @@ def network_policy(args: DatabaseArgs) -> networking.NetworkPolicySpecArgs:
                 namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: args.readers})
             )
         )
+    ports = [networking.NetworkPolicyPortArgs(protocol="TCP", port=args.port)]
     return networking.NetworkPolicySpecArgs(
         pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: args.name}),
         policy_types=["Ingress", "Egress"],
-        ingress=[
-            networking.NetworkPolicyIngressRuleArgs(
-                from_=peers, ports=[networking.NetworkPolicyPortArgs(protocol="TCP", port=args.port)]
-            )
-        ],
-        egress=[],
+        # A rule that names nobody would let everybody in.
+        ingress=[networking.NetworkPolicyIngressRuleArgs(from_=peers, ports=ports)] if peers else [],
+        egress=list(args.calls),
     )
 
 
@@ -188,6 +191,12 @@ def _deployment(
                                 secret=core.SecretVolumeSourceArgs(secret_name=password(args.name, what)),
                             )
                             for what in args.users
+                        ),
+                        *(
+                            core.VolumeArgs(
+                                name=Path(directory).name, config_map=core.ConfigMapVolumeSourceArgs(name=config_map)
+                            )
+                            for directory, config_map in args.files.items()
                         ),
                     ],
                 ),
@@ -250,4 +259,8 @@ def _mounts(args: DatabaseArgs) -> list[core.VolumeMountArgs]:
     return [
         core.VolumeMountArgs(name="store", mount_path=args.directory),
         *(core.VolumeMountArgs(name=what, mount_path=f"{SECRETS}/{what}", read_only=True) for what in args.users),
+        *(
+            core.VolumeMountArgs(name=Path(directory).name, mount_path=directory, read_only=True)
+            for directory in args.files
+        ),
     ]

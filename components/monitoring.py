@@ -17,9 +17,9 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 
-from components import naming, pods
-from components.labels import INSTANCE, NAME as LABEL, PART_OF, labels
-from components.namespaces import METRICS_PORT, NAMESPACE_NAME
+from components import metrics, naming
+from components.labels import INSTANCE, PART_OF, labels
+from components.namespaces import NAMESPACE_NAME
 
 NAME = "monitoring"
 ALERTS = "alerts"
@@ -61,28 +61,10 @@ class Monitoring(pulumi.ComponentResource):
         networking.NetworkPolicy(
             f"{name}-policy",
             metadata=_metadata("metrics", args),
-            spec=networking.NetworkPolicySpecArgs(
-                # Nobody has to ask a payload anything.
-                pod_selector=meta.LabelSelectorArgs(
-                    match_labels={_PART: PART_OF},
-                    match_expressions=[
-                        meta.LabelSelectorRequirementArgs(key=LABEL, operator="NotIn", values=["startd"])
-                    ],
-                ),
-                policy_types=["Ingress"],
-                ingress=[
-                    networking.NetworkPolicyIngressRuleArgs(
-                        from_=[
-                            networking.NetworkPolicyPeerArgs(
-                                namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: args.asker})
-                            )
-                        ],
-                        ports=[
-                            networking.NetworkPolicyPortArgs(protocol="TCP", port=port)
-                            for port in (pods.HTTP_PORT, METRICS_PORT)
-                        ],
-                    )
-                ],
+            spec=metrics.asked_by(
+                networking.NetworkPolicyPeerArgs(
+                    namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: args.asker})
+                )
             ),
             opts=own,
         )

@@ -16,9 +16,8 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods, portal, secret, service, vacuum
+from components import naming, pods, portal, secret, service, squid, vacuum
 from components.labels import NAME as LABEL, labels
-from components.namespaces import METRICS_PORT
 
 NAME = "pusher"
 TOKEN = "portal-token"  # noqa: S105  the Secret's name
@@ -143,8 +142,7 @@ class Pusher(pulumi.ComponentResource):
 
 def environment(args: PusherArgs) -> dict[str, str]:
     """What the service is told; services/pusher/options.py reads it."""
-    namespace = naming.namespace(args.site)
-    squids = {naming.squid(index): naming.service_host(naming.squid(index), namespace) for index in range(args.squids)}
+    squids = {naming.squid(index): squid.metrics_address(args.site, index) for index in range(args.squids)}
     return {
         "SITE": args.site,
         "ATLAS_SITE": args.atlas_site,
@@ -153,7 +151,7 @@ def environment(args: PusherArgs) -> dict[str, str]:
         "TOKEN": f"{TOKEN_DIRECTORY}/token",
         "CREDENTIALS": args.credentials,
         "ACCOUNTING": args.accounting or "",
-        "SQUIDS": ",".join(f"{squid}=http://{host}:{METRICS_PORT}/metrics" for squid, host in squids.items()),
+        "SQUIDS": ",".join(f"{name}={address}" for name, address in squids.items()),
         "SECONDS": str(args.seconds),
     }
 

@@ -145,6 +145,8 @@ def metrics(resource: str, args: ServiceArgs, own: pulumi.ResourceOptions) -> co
         # The engine would wait here for ready pods too, and for longer than it waits for the pods themselves.
         metadata=metadata(args, {"pulumi.com/skipAwait": "true", **pods.scraped(pods.HTTP_PORT)}),
         spec=core.ServiceSpecArgs(
+            # Without an address of its own where there are several: each is asked for itself.
+            cluster_ip="None" if args.replicas > 1 else None,
             selector=selector(args.site, args.name),
             ports=[
                 core.ServicePortArgs(name=name, port=port)

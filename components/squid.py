@@ -75,11 +75,13 @@ class Squids(pulumi.ComponentResource):
         proxies: for CVMFS_HTTP_PROXY, the squids as one load-balance group, then the VIP.
         vip: the address over all squids, for clients that know only one.
         endpoints: the address of each squid.
+        metrics: where Prometheus may ask each squid's exporter, by the squid's name.
     """
 
     proxies: str
     vip: str
     endpoints: list[str]
+    metrics: dict[str, str]
 
     def __init__(self, name: str, args: SquidsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Squids", name, None, opts)
@@ -109,8 +111,14 @@ class Squids(pulumi.ComponentResource):
         )
         self.endpoints = [_address(naming.squid(index), args.site) for index in range(args.replicas)]
         self.vip = _address("squid", args.site)
+        self.metrics = {naming.squid(index): metrics_address(args.site, index) for index in range(args.replicas)}
         self.proxies = f"{'|'.join(self.endpoints)};{self.vip}"
         self.register_outputs({"proxies": self.proxies, "vip": self.vip, "endpoints": self.endpoints})
+
+
+def metrics_address(site: str, index: int) -> str:
+    """Where Prometheus may ask the exporter of one squid, from within the cluster."""
+    return f"http://{naming.service_host(naming.squid(index), naming.namespace(site))}:{METRICS_PORT}/metrics"
 
 
 def configuration(args: SquidsArgs) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from settings.accounting import accounting_contradictions
+from settings.accounting import accounting_contradictions, ledger_contradictions
 from settings.amazon_contradictions import amazon_contradictions
 from settings.azure_contradictions import azure_contradictions
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite, JobPool
@@ -57,6 +57,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
     yield from _cvmfs_contradictions(site.cvmfs)
     yield from _startd_contradictions(site.startds)
     yield from _accounting_contradictions(site)
+    if site.metrics is not None:
+        yield from ledger_contradictions("metrics.store", site.metrics.store)
     if isinstance(site, ExistingSite):
         yield from _pool_contradictions(site.pools or ())
         yield from _cost_contradictions(site)

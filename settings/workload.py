@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.accounting import Accounting
+from settings.accounting import Accounting, Ledger
 from settings.values import (
     AtlasSite,
     Certificates,
@@ -130,6 +130,13 @@ class Monitoring(Closed):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
 
 
+class Metrics(Closed):
+    """A VictoriaMetrics of the site's own, which asks all that tells metrics and keeps it for some days."""
+
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
+    store: Ledger = Ledger()
+
+
 class Limits(Closed):
     """How much the site's startds may use together."""
 
@@ -200,6 +207,7 @@ class AnySite(Closed):
     nodes: Nodes = Nodes()
     startds: Startds
     accounting: Accounting | None = None
+    metrics: Metrics | None = None
     monitoring: Monitoring | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
     # That payloads reach by no port but DNS, squids and the pool: private and link-local ones always, and these.

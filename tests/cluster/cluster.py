@@ -2,13 +2,16 @@
 
 import itertools
 import os
+import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import pytest
 
 # Bounds only keep a failure from lasting for ever: what comes before what is seen, never reckoned.
@@ -38,6 +41,22 @@ class Cluster:
             waited = f"\n{self.state(_namespace(words))}" if BOUND in words else ""
             pytest.fail(f"kubectl {' '.join(words)}: {done.stderr.strip()}{waited}")
         return done.stdout if check else done.stdout + done.stderr
+
+    @contextmanager
+    def forwarded(self, namespace: str, service: str, port: int) -> Iterator[httpx.Client]:
+        """A Service as who may forward ports reaches it, by any port of this machine that is free."""
+        words = ["kubectl", "--kubeconfig", str(self.kubeconfig), "-n", namespace, "port-forward", f"service/{service}"]
+        with subprocess.Popen([*words, f":{port}"], stdout=subprocess.PIPE, text=True) as forwarding:
+            assert forwarding.stdout is not None
+            line = forwarding.stdout.readline()
+            found = re.search(r"127\.0\.0\.1:(\d+) ->", line)
+            assert found, f"no port is forwarded: {line}"
+            try:
+                with httpx.Client(base_url=f"http://localhost:{found[1]}", trust_env=False, timeout=20) as client:
+                    yield client
+            finally:
+                forwarding.terminate()
+                forwarding.wait(30)
 
     def eventually(self, look: Callable[[], T], what: str, namespace: str = "default") -> T:
         """What is looked for, once it is there.

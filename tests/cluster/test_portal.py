@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 
 import httpx
@@ -18,19 +17,8 @@ PAGES = 8090
 
 @pytest.fixture
 def portal(site: Cluster) -> Iterator[httpx.Client]:
-    """The pages through `kubectl port-forward`, which takes any port of this machine that is free."""
-    words = ["kubectl", "--kubeconfig", str(site.kubeconfig), "--namespace", SITE, "port-forward", "service/portal"]
-    with subprocess.Popen([*words, f":{PAGES}"], stdout=subprocess.PIPE, text=True) as forwarding:
-        assert forwarding.stdout is not None
-        line = forwarding.stdout.readline()
-        found = re.search(r"127\.0\.0\.1:(\d+) ->", line)
-        assert found, f"no port is forwarded: {line}"
-        try:
-            with httpx.Client(base_url=f"http://localhost:{found[1]}", trust_env=False, timeout=20) as client:
-                yield client
-        finally:
-            forwarding.terminate()
-            forwarding.wait(30)
+    with site.forwarded(SITE, "portal", PAGES) as client:
+        yield client
 
 
 def page(portal: httpx.Client, path: str) -> str:

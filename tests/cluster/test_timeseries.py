@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
+from local.paths import CHECKOUT
 from tests.cluster.cluster import BOUND, Cluster
 
 pytestmark = pytest.mark.cluster
@@ -113,3 +115,48 @@ def test_nobody_writes_or_reads_without_a_password_and_each_may_do_his_own_alone
     )
     words = ["exec", "-i", "-n", SITE, "deployment/accounting", "--", "python3", "-c", TRY]
     assert json.loads(site.kubectl(*words, stdin=secret)) == [401, 401, 401, 403, 200, 403]
+
+
+# Which metric of an alert tells that a service was asked, by the job that asks it.
+ASKED = {
+    "accounting": "accounting_series_behind_seconds",
+    "credentials": "credentials_seconds_to_expiry",
+    "node-monitor": "cvmfs_repository_readable",
+    "nodehealth": "nodehealth_restrained",
+    "portal": "portal_silence_seconds",
+    "pusher": "pusher_report_age_seconds",
+    "squid-0": "squid_up",
+    "squid-1": "squid_up",
+    "vacuum": "vacuum_leader",
+}
+
+
+def metrics(victoria: httpx.Client, query: str) -> list[dict[str, Any]]:
+    """What VictoriaMetrics has now, without the half minute that it waits for those who are late."""
+    told = victoria.get("/api/v1/query", params={"query": query, "latency_offset": "1s"})
+    told.raise_for_status()
+    result: list[dict[str, Any]] = told.json()["data"]["result"]
+    return result
+
+
+def test_victoria_metrics_has_of_each_service_what_its_alerts_ask_for(site: Cluster) -> None:
+    alerts = "".join(file.read_text() for file in (CHECKOUT / "dashboards/alerts").glob("*.yaml"))
+    assert all(metric in alerts for metric in ASKED.values())
+    secret = "go-template={{.data.password|base64decode}}"
+    password = site.kubectl("get", "secret", "victoria-metrics-user", "-n", SITE, "-o", secret)
+    with site.forwarded(SITE, "victoria-metrics", 8428) as victoria:
+        assert victoria.get("/api/v1/query", params={"query": "up"}).status_code == 401
+        victoria.auth = ("metrics", password)
+
+        def all_told() -> bool:
+            return all(metrics(victoria, f'{metric}{{job="{job}"}}') for job, metric in ASKED.items())
+
+        site.eventually(all_told, "VictoriaMetrics has a metric of each service", SITE)
+        assert {each["metric"]["job"] for each in metrics(victoria, "up")} == ASKED.keys()
+
+        def both_controllers() -> bool:
+            """Each of them is asked, and one leads; the alerts tell sites apart by the namespace."""
+            told = metrics(victoria, f'vacuum_leader{{namespace="{SITE}"}}')
+            return sorted(each["value"][1] for each in told) == ["0", "1"]
+
+        site.eventually(both_controllers, "VictoriaMetrics has what both vacuum controllers say", SITE)

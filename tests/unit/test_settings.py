@@ -484,6 +484,15 @@ def test_a_contradiction_in_the_books_is_one_sentence(accounting: dict[str, Any]
     assert sentence in found
 
 
+def test_a_site_that_keeps_its_metrics_says_how_long_and_where() -> None:
+    for metrics in ({}, {"days": 7, "store": {"mode": "scratch", "mib": 512}}):
+        assert told({**SITE, "metrics": metrics}) == []
+    (found,) = told({**SITE, "metrics": {"store": {"mode": "scratch", "storageClass": "fast"}}})
+    assert found == "sites[0].metrics.store.storageClass is of a claim: leave it out with mode scratch."
+    (found,) = told({**SITE, "metrics": {"days": 0}})
+    assert "metrics.days" in found
+
+
 def test_books_need_no_more_than_a_currency() -> None:
     assert told({**SITE, "accounting": {"currency": "EUR"}}) == []
     series = {"url": "http://influxdb.monitoring.svc:8086", "database": "x", "secret": "y"}
