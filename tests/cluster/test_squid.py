@@ -22,7 +22,7 @@ from local.node.layout import NODE_ADDRESS
 from local.paths import CHECKOUT
 from local.progress import Progress
 from tests.caches import client, deployed, faults, reading
-from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, SITE, Deployed
+from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, SITE, VIP, Deployed
 from tests.caches.faults import MOST, TWICE, Struck
 from tests.caches.origin import Origin
 from tests.caches.reading import OBJECTS, Outcome
@@ -99,6 +99,40 @@ def test_a_squid_that_hangs_costs_its_own_objects_once_more_two_time_outs_and_no
     # The next one on the ring may fetch the object first, or others before it.
     patience = (1 + client.RETRIES) * client.TIMEOUT_SECONDS + client.BACKOFF_SECONDS
     assert max(struck.outcome.seconds) < patience + client.TIMEOUT_SECONDS
+
+
+def test_a_configuration_that_squid_refuses_is_never_served(
+    node: Cluster, squids: Deployed, pictures: dict[str, str], port: int
+) -> None:
+    right = deployed.arguments(pictures["squid"])
+    good, bad = (deployed.objects(each) for each in (right, replace(right, clients=["10.213.0.0/99"])))
+
+    async def served() -> tuple[list[str], int, int, int]:
+        outcome = Outcome()
+        async with (
+            Origin(str(NODE_ADDRESS), port) as origin,
+            reading.clients(PROXIES, squids.addresses(), shard=True, count=FEW) as clients,
+            reading.clients(VIP, squids.addresses(), shard=False, count=FEW) as others,
+        ):
+            await reading.read(clients, ORIGIN, "refused", outcome)
+            before = origin.fetched("/refused/")
+            await asyncio.to_thread(squids.apply, bad)
+            said = await asyncio.to_thread(node.eventually, lambda: _refusals(squids), "squid's checks end", SITE)
+            await reading.read(clients, ORIGIN, "refused", outcome)
+            after = origin.fetched("/refused/")
+            await reading.read(others, ORIGIN, "refused", outcome)
+            assert outcome.failed == []
+            return said, before, after, sum(each.failures for each in (*clients, *others))
+
+    try:
+        said, before, after, failures = asyncio.run(served())
+    finally:
+        squids.apply(good)
+        squids.settled()
+    assert all("10.213.0.0/99" in each for each in said)
+    # Who answers is who has answered before: what was asked for once is still in the caches.
+    assert after == before
+    assert failures == 0
 
 
 def test_an_update_renews_all_squids_and_fails_no_request(
@@ -203,6 +237,16 @@ def _alone(name: str, read: Callable[[str], Coroutine[None, None, Struck]]) -> S
         if not struck.bystanders:
             break
     return struck
+
+
+def _refusals(squids: Deployed) -> list[str]:
+    """What squid said of the configuration, in each new pod; nothing before all have ended their check."""
+    said = []
+    for pod in squids.pods():
+        (check,) = pod["status"].get("initContainerStatuses") or [{}]
+        ends = [check[state]["terminated"] for state in ("state", "lastState") if "terminated" in check.get(state, {})]
+        said += [end["message"] for end in ends[:1] if end["exitCode"] != 0]
+    return said if len(said) == REPLICAS else []
 
 
 def _metrics(address: str) -> str:
