@@ -26,7 +26,7 @@ from local.refusal import Refusal
 from local.target import Target
 
 STACK = "dev"
-HOST_TOOLS = ("pulumi", "kubernetes", "coredns")
+HOST_TOOLS = ("pulumi", *node.TOOLS)
 FIRST_STARTD_SECONDS = 300.0
 PORTAL_PORT = 8090
 

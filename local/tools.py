@@ -183,6 +183,7 @@ TOOLS = {
             acceptable=lambda _program, _version: True,
         ),
         Tool(name="coredns", pin="github.com/coredns/coredns", directory="coredns"),
+        Tool(name="kube-network-policies", pin="sigs.k8s.io/kube-network-policies", directory="kube-network-policies"),
         Tool(
             name="kwok",
             pin="sigs.k8s.io/kwok",

@@ -19,6 +19,7 @@ from local.node.layout import (
     KUBELET_DIRECTORY,
     KUBELET_HEALTH_PORT,
     KUBELET_PORT,
+    NETWORK_POLICIES_PORT,
     NODE_ADDRESS,
     PODS,
     PROXY_HEALTH_PORT,
@@ -28,7 +29,7 @@ from local.node.layout import (
     Layout,
 )
 
-# The components take 740 MiB, as measured on an idle node, and a kubelet evicts pods below 200; the rest is for pods.
+# The components take 790 MiB, as measured on an idle node, and a kubelet evicts pods below 200; the rest is for pods.
 MEMORY_BYTES = 1600 * 2**20
 # The node itself takes 0.3 GiB, as measured, and a kubelet evicts pods below 1; the rest is for images.
 DISK_BYTES = 4 * 2**30
@@ -43,8 +44,10 @@ PORTS = {
     PROXY_METRICS_PORT: "proxy",
     CONTROLLER_MANAGER_PORT: "controller-manager",
     SCHEDULER_PORT: "scheduler",
+    NETWORK_POLICIES_PORT: "network-policies",
 }
 FILE_SYSTEMS = ("overlay", "fuse")
+PACKET_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 # By number (capability.h): what mounts, network devices, namespaces and other users' files take.
 CAPABILITIES = {
     "CAP_CHOWN": 0,
@@ -87,6 +90,7 @@ class Facts:
     file_systems: frozenset[str]
     fuse_device: bool
     bridge_filter: bool
+    packet_queue: bool
     memory: int
     disk: int
     state_file_system: str
@@ -95,7 +99,7 @@ class Facts:
     foreign_owner: str | None
     foreign_bridge: bool
     foreign_kubelet: bool
-    foreign_proxy: bool
+    foreign_tables: tuple[str, ...]
     foreign_cvmfs: bool
 
 
@@ -126,6 +130,8 @@ def _kernel(facts: Facts) -> Iterator[str]:
         yield "/dev/fuse is missing, without which CVMFS cannot be mounted: say `modprobe fuse`"
     if not facts.bridge_filter:
         yield "this kernel does not filter bridged packets (/proc/sys/net/bridge): say `modprobe br_netfilter`"
+    if not facts.packet_queue:
+        yield f"this kernel asks no program about packets ({PACKET_QUEUES}): say `modprobe nfnetlink_queue`"
 
 
 def _others(facts: Facts) -> Iterator[str]:
@@ -135,8 +141,8 @@ def _others(facts: Facts) -> Iterator[str]:
         yield f"network device {BRIDGE} is not ours: remove it (`ip link delete {BRIDGE}`) if nobody needs it"
     if facts.foreign_kubelet:
         yield f"{KUBELET_DIRECTORY} belongs to another Kubernetes on this machine: remove it, {ELSEWHERE}"
-    if facts.foreign_proxy:
-        yield f"nftables table kube-proxy belongs to another Kubernetes on this machine: remove it, {ELSEWHERE}"
+    for table in facts.foreign_tables:
+        yield f"nftables table {table} belongs to another Kubernetes on this machine: remove it, {ELSEWHERE}"
     if facts.foreign_cvmfs:
         yield f"{CVMFS} is the mount of something else: unmount it, {ELSEWHERE}"
     for subnet in (PODS, SERVICES):
@@ -173,7 +179,7 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         stopped: the components that are about to be started, whose ports must be free.
         cold: whether nothing of the node runs yet; later its own use of memory and disk would count against it.
     """
-    for module in ("overlay", "fuse", "br_netfilter"):
+    for module in ("overlay", "fuse", "br_netfilter", "nfnetlink_queue"):
         _load(module)
     claimed = layout.undo.exists()
     owner = host.owner(layout)
@@ -184,6 +190,7 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         file_systems=frozenset(line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()),
         fuse_device=Path("/dev/fuse").is_char_device(),
         bridge_filter=Path("/proc/sys/net/bridge").exists(),
+        packet_queue=PACKET_QUEUES.exists(),
         memory=available_memory(Path("/proc/meminfo").read_text()) if cold else MEMORY_BYTES,
         disk=_free_disk(layout.root) if cold else DISK_BYTES,
         state_file_system=host.mount_of(layout.root, host.present_mounts()).kind,
@@ -192,7 +199,7 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         foreign_owner=owner if owner not in {None, str(layout.root)} else None,
         foreign_bridge=bridge not in {None, host.bridge_hardware_address(layout)},
         foreign_kubelet=not claimed and KUBELET_DIRECTORY.exists() and any(KUBELET_DIRECTORY.iterdir()),
-        foreign_proxy=not claimed and bool(host.proxy_tables()),
+        foreign_tables=() if claimed else tuple(" ".join(table) for table in host.tables()),
         foreign_cvmfs=host.is_mounted(CVMFS) and not host.is_bound(layout.cvmfs, CVMFS),
     )
 

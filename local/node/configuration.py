@@ -17,9 +17,11 @@ from local.node.layout import (
     FIRST_POD_ADDRESS,
     KUBELET_HEALTH_PORT,
     KUBELET_PORT,
+    NETWORK_POLICIES_PORT,
     NODE_ADDRESS,
     NODE_NAME,
     PODS,
+    POLICY_TABLE,
     PROXY_HEALTH_PORT,
     PROXY_METRICS_PORT,
     SCHEDULER_PORT,
@@ -28,6 +30,8 @@ from local.node.layout import (
 )
 from local.node.processes import Daemon
 
+# Of local.tools: those whose programs a node is made of.
+TOOLS = ("kubernetes", "coredns", "kube-network-policies")
 CNI_PROGRAMS = Path("/usr/lib/cni")
 PODS_PER_NODE = 110
 AUDIT_MEBIBYTES = 16
@@ -340,6 +344,19 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
             name="proxy",
             command=(str((binaries / "kube-proxy").resolve()), f"--config={layout.configuration / 'proxy.json'}"),
             reads=(layout.configuration / "proxy.json", pki.kubeconfig_file(layout, "proxy")),
+        ),
+        Daemon(
+            name="network-policies",
+            command=(
+                str((binaries / "kube-network-policies").resolve()),
+                f"--kubeconfig={pki.kubeconfig_file(layout, 'network-policies')}",
+                f"--node={NODE_NAME}",
+                f"--table={POLICY_TABLE}",
+                f"--bridge={BRIDGE}",
+                f"--pods={PODS}",
+                f"--listen={NODE_ADDRESS}:{NETWORK_POLICIES_PORT}",
+            ),
+            reads=(pki.kubeconfig_file(layout, "network-policies"),),
         ),
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from local import commands
 from local.node import processes
-from local.node.layout import BRIDGE, CGROUP, CVMFS, NODE_ADDRESS, PODS, PROFILES, SHARED_PLACES, Layout
+from local.node.layout import BRIDGE, CGROUP, CVMFS, NODE_ADDRESS, PODS, POLICY_TABLE, PROFILES, SHARED_PLACES, Layout
 from local.refusal import Refusal
 
 COMMAND_SECONDS = 20.0
@@ -40,7 +40,8 @@ RULES = {
     "FORWARD": (("-i", BRIDGE, "-j", "ACCEPT"), ("-o", BRIDGE, "-j", "ACCEPT")),
     "INPUT": (("-i", BRIDGE, "-j", "ACCEPT"),),
 }
-PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
+FILTERED = ("nf_call_iptables", "1", "nf_call_ip6tables", "1")
+TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"), ("inet", POLICY_TABLE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +138,10 @@ def owner(layout: Layout) -> str | None:
 def set_up(layout: Layout) -> None:
     """Makes the bridge, the control group and the shared mount, where they are not there already."""
     if bridge_owner() is None:
-        # Forwarding is switched on for the bridge alone, and so is the filter by which a Service's answer finds back
-        # when client and server are ports of the same bridge.
+        # Forwarding is switched on for the bridge alone, and so are the filters, by which a Service's answer finds back
+        # when client and server are ports of the same bridge, and network policies hold between them.
         own = bridge_hardware_address(layout)
-        _ip("link", "add", "name", BRIDGE, "address", own, "type", "bridge", "nf_call_iptables", "1")
+        _ip("link", "add", "name", BRIDGE, "address", own, "type", "bridge", *FILTERED)
     addresses = _ip("-oneline", "address", "show", "dev", BRIDGE)
     if f" {NODE_ADDRESS}/{PODS.prefixlen} " not in addresses:
         _ip("address", "add", f"{NODE_ADDRESS}/{PODS.prefixlen}", "dev", BRIDGE)
@@ -195,12 +196,15 @@ def bury(layout: Layout) -> None:
     shutil.rmtree(layout.grave, ignore_errors=True)
 
 
-def proxy_tables() -> list[tuple[str, str]]:
-    """The nftables tables that a kube-proxy made; none for who may not ask, and so may not have a node either."""
+def tables() -> list[tuple[str, str]]:
+    """The nftables tables that a node's components made; none for who may not ask, and so may not have a node either.
+
+    Each is a family and a name.
+    """
     if shutil.which("nft") is None or os.geteuid() != 0:
         return []
     listed = commands.output(["nft", "list", "tables"], what="listing nftables", seconds=COMMAND_SECONDS)
-    return [table for table in PROXY_TABLES if f"table {' '.join(table)}" in listed.splitlines()]
+    return [table for table in TABLES if f"table {' '.join(table)}" in listed.splitlines()]
 
 
 def forget(layout: Layout) -> None:
@@ -231,8 +235,8 @@ def _remove_network() -> None:
         _ip("link", "delete", port.name)
     if bridge_owner() is not None:
         _ip("link", "delete", BRIDGE)
-    for table in proxy_tables():
-        commands.output(["nft", "delete", "table", *table], what="removing kube-proxy's rules", seconds=COMMAND_SECONDS)
+    for table in tables():
+        commands.output(["nft", "delete", "table", *table], what="removing nftables' rules", seconds=COMMAND_SECONDS)
     _shut_again()
 
 

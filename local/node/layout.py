@@ -25,6 +25,7 @@ PROXY_HEALTH_PORT = 10256
 PROXY_METRICS_PORT = 10249
 CONTROLLER_MANAGER_PORT = 10257
 SCHEDULER_PORT = 10259
+NETWORK_POLICIES_PORT = 10261
 
 # Where CVMFS is mounted on every node of every cluster.
 CVMFS = Path("/var/cvmfs")
@@ -32,6 +33,7 @@ CVMFS = Path("/var/cvmfs")
 RUN = Path("/run/atlas-sites")
 CGROUP = "atlas-sites"
 CNI_NETWORK = "atlas-sites"
+POLICY_TABLE = "atlas-sites"
 # What no flag moves: kubelet, containerd's shim and libcni make these, and hostPath volumes of the dev site the last.
 KUBELET_DIRECTORY = Path("/var/lib/kubelet")
 PROFILES = KUBELET_DIRECTORY / "seccomp"

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from local import commands
-from local.node import checks, configuration, dns, host, images, packages, pki, processes
+from local.node import checks, configuration, dns, host, images, packages, pki, policies, processes
 from local.node.layout import (
     API_PORT,
     CONTROLLER_MANAGER_PORT,
     KUBELET_HEALTH_PORT,
+    NETWORK_POLICIES_PORT,
     NODE_ADDRESS,
     NODE_NAME,
     PODS,
@@ -44,6 +45,7 @@ HEALTH = {
     "scheduler": (SCHEDULER_PORT, "/healthz", True),
     "kubelet": (KUBELET_HEALTH_PORT, "/healthz", False),
     "proxy": (PROXY_HEALTH_PORT, "/healthz", False),
+    "network-policies": (NETWORK_POLICIES_PORT, "/healthz", False),
 }
 
 # Read once: what `make` and the tests name in commands stays the same for the life of a process.
@@ -69,7 +71,8 @@ def start(progress: Progress, bin_dir: Path) -> Path:
 
     Args:
         progress: where long steps are told.
-        bin_dir: holds kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and coredns.
+        bin_dir: holds kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns and
+            kube-network-policies.
 
     Raises:
         Refusal: this machine cannot or must not have a node, or a component does not come up.
@@ -92,7 +95,9 @@ def start(progress: Progress, bin_dir: Path) -> Path:
     begin("controller-manager", "scheduler", "kubelet", "proxy")
     for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
         _wait(layout, name, partial(_healthy, layout, name))
-    _apply(layout, dns.objects(coredns.reference))
+    _apply(layout, [*policies.objects(), *dns.objects(coredns.reference)])
+    begin("network-policies")
+    _wait(layout, "network-policies", partial(_healthy, layout, "network-policies"))
     _wait(layout, "kubelet", partial(_is_ready, layout), doing="becoming a Ready node")
     _wait(layout, "kubelet", dns.works, doing="getting the cluster's DNS to answer")
     return layout.kubeconfig
@@ -277,7 +282,7 @@ def _apply(layout: Layout, objects: Iterable[Mapping[str, object]]) -> None:
     commands.output(
         [KUBECTL, "--kubeconfig", layout.kubeconfig, "apply", "--server-side", "--force-conflicts",
          "--field-manager=atlas-sites-node", "--filename=-"],
-        what="setting up the cluster's DNS",
+        what="setting up what the node brings into the cluster",
         seconds=KUBECTL_SECONDS,
         environment=environment(),
         stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}),

@@ -18,6 +18,8 @@ from local.node.layout import (
 
 LEAF_LIFE = timedelta(days=365)
 RENEW_BEFORE = timedelta(days=30)
+# The one component that Kubernetes has no role for.
+NETWORK_POLICIES = "system:kube-network-policies"
 
 API_SERVICE_NAMES = tuple(
     f"kubernetes{suffix}" for suffix in ("", ".default", ".default.svc", f".default.svc.{CLUSTER_DOMAIN}")
@@ -59,6 +61,7 @@ LEAVES = (
     ),
     Identity(name="scheduler", user="system:kube-scheduler", usages=(CLIENT, SERVER), addresses=(NODE_ADDRESS,)),
     Identity(name="proxy", user="system:kube-proxy"),
+    Identity(name="network-policies", user=NETWORK_POLICIES),
     Identity(name="admin", user="admin", group="system:masters"),
 )
 

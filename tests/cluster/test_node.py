@@ -98,7 +98,7 @@ def records() -> dict[str, str]:
 
 def start_again() -> Path:
     progress = Progress(total=1)
-    return machine.start(progress, tools.ensure(progress, ("kubernetes", "coredns")))
+    return machine.start(progress, tools.ensure(progress, machine.TOOLS))
 
 
 def api_status(path: str, token: str | None) -> int:
@@ -256,7 +256,8 @@ def test_an_image_that_is_there_is_not_imported_again(node: Cluster, image: str,
 
 
 @pytest.mark.parametrize(
-    "name", ["etcd", "containerd", "apiserver", "controller-manager", "scheduler", "kubelet", "proxy"]
+    "name",
+    ["etcd", "containerd", "apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "network-policies"],
 )
 def test_a_component_that_was_killed_is_brought_back_and_pods_live_on(node: Cluster, name: str) -> None:
     def dns_container() -> str:

@@ -58,12 +58,14 @@ def test_the_pages_answer_nobody_who_has_not_forwarded_a_port(site: Cluster) -> 
     )
     ask = "import sys, socket; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 
-    def reaches(host: str, port: int) -> str:
-        words = ["exec", "-n", SITE, "deployment/pusher", "--", "python3", "-c", ask, host, str(port)]
+    def reaches(who: str, port: int) -> str:
+        words = ["exec", "-n", SITE, f"deployment/{who}", "--", "python3", "-c", ask, address, str(port)]
         return site.kubectl(*words, check=False)
 
-    assert reaches(address, 8081) == ""
-    assert "ConnectionRefusedError" in reaches(address, PAGES)
+    assert reaches("pusher", 8081) == ""
+    # Neither the network lets anybody in, nor does the portal listen there: it answers on its loopback alone.
+    assert "TimeoutError" in reaches("pusher", PAGES)
+    assert "ConnectionRefusedError" in reaches("portal", PAGES)
 
 
 def test_the_portal_may_do_nothing_and_the_pusher_may_only_look(site: Cluster) -> None:

@@ -49,7 +49,7 @@ def somebody_elses() -> Iterator[Cluster]:
     subprocess.run(["make", "down"], cwd=CHECKOUT, check=True, capture_output=True, timeout=UP_SECONDS)
     assert not state_dir().exists()
     progress = Progress(total=1)
-    machine.start(progress, tools.ensure(progress, ("kubernetes", "coredns")))
+    machine.start(progress, tools.ensure(progress, machine.TOOLS))
     yield Cluster(machine.KUBECONFIG)
     machine.stop()
 

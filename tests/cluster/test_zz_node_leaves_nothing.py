@@ -119,7 +119,7 @@ def ours() -> list[list[str]]:
 
 def start() -> Path:
     progress = Progress(total=1)
-    return machine.start(progress, tools.ensure(progress, ("kubernetes", "coredns")))
+    return machine.start(progress, tools.ensure(progress, machine.TOOLS))
 
 
 def use(directory: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_the_kernel_was_told_is_what_it_was_told_before() -> None:
     assert {name: Path("/proc/sys", name).read_text().strip() for name in before} == before
 
 
-@pytest.mark.parametrize("last", ["logs", "containerd", "apiserver", "proxy"])
+@pytest.mark.parametrize("last", ["logs", "containerd", "apiserver", "network-policies"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_start_that_was_cut_short_anywhere_is_finished_by_the_next_or_undone(last: str, how: signal.Signals) -> None:
     before = look()
@@ -183,7 +183,7 @@ def test_a_start_that_was_cut_short_anywhere_is_finished_by_the_next_or_undone(l
 
 def cut_short(last: str, how: signal.Signals) -> None:
     """Ends a start by a signal as soon as it says that it starts that component."""
-    binaries = tools.ensure(Progress(total=1), ("kubernetes", "coredns"))
+    binaries = tools.ensure(Progress(total=1), machine.TOOLS)
     with subprocess.Popen(
         [sys.executable, "-c", START, binaries], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -286,7 +286,7 @@ def taken_port() -> Callable[[], object]:
         (taken_bridge, "atlas0 is not ours"),
         (taken_mount, "/var/cvmfs is the mount of something else"),
         (taken_kubelet, "/var/lib/kubelet belongs to another Kubernetes"),
-        (taken_table, "nftables table kube-proxy belongs to another Kubernetes"),
+        (taken_table, "nftables table ip kube-proxy belongs to another Kubernetes"),
         (taken_port, r"port 6443, which the node's apiserver needs, is taken by python.* \(process \d+\)"),
     ],
 )
