@@ -40,6 +40,11 @@ EXPECTED = {
         "python3 -c 'import sys, aiohttp, cryptography.x509, prometheus_client, services; print(sys.version)'",
         (r"3\.13\.",),
     ),
+    "timeseries": Expected(
+        1000,
+        "id -un; influxd version; influx -version; ls /usr/bin/victoria-metrics",
+        ("timeseries", r"InfluxDB v1\.", r"InfluxDB shell version: 1\.", "/usr/bin/victoria-metrics"),
+    ),
 }
 
 
