@@ -9,7 +9,7 @@ from local.progress import Progress
 
 NAMESPACE = "pool"
 NAME = "origin"
-PORT = 8080
+PORT = 8000  # behind port 80 of its Service: squids reach servers at 80 and 8000 alone
 REPOSITORY = "software.atlas-sites.example"
 URL = f"http://{NAME}.{NAMESPACE}.svc.cluster.local"
 
