@@ -18,10 +18,10 @@ from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, S
 from components.timeseries import Timeseries, TimeseriesArgs
 from components.vacuum import Vacuum, VacuumArgs
 
-# Beside startds and squids: the services, and pods that are still leaving when their successors come.
-SPARE_PODS = 24
-SPARE_CORES = 16
-SPARE_MEMORY_MIB = 5120
+# Beside startds and squids: the services, the databases, and pods that are still leaving when their successors come.
+SPARE_PODS = 32
+SPARE_CORES = 20
+SPARE_MEMORY_MIB = 6144
 
 
 class Site(pulumi.ComponentResource):

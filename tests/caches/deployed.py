@@ -5,6 +5,7 @@ What is applied is what the components hand to the engine: the same Deployments,
 
 import json
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ ENDPOINTS = [f"http://{naming.service_host(naming.squid(index), SITE)}:{SQUID_PO
 VIP = f"http://{naming.service_host('squid', SITE)}:{SQUID_PORT}"
 PROXIES = f"{'|'.join(ENDPOINTS)};{VIP}"
 SECONDS = 300
+# A probe that asked a squid while it hung fails only when its own time is out, and takes it out of its Service then.
+PROBE_SECONDS = 15
 KUBERNETES = "kubernetes:"
 
 Json = dict[str, Any]
@@ -113,8 +116,9 @@ class Deployed:
         self._signal(index, "STOP")
 
     def go_on(self, index: int) -> None:
-        """Ends that, and waits until the squid answers again."""
+        """Ends that, and waits until the squid answers again, and is known to."""
         self._signal(index, "CONT")
+        time.sleep(PROBE_SECONDS)
         self.settled()
 
     def pods(self) -> list[Json]:
