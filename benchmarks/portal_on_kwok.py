@@ -9,6 +9,7 @@ table and writes JSON to benchmarks/results/.
 
 import argparse
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -101,9 +102,10 @@ def shown(directory: Path, kubeconfig: Path, names: Sequence[str], startds: int,
             client.put(url, content=content(name, OTHERS_STARTDS), headers=headers).raise_for_status()
         until_taken(health, 2)
         of_set = f"/sites/{SITE}/sets/{NAME}"
-        told = client.get(of_set).text
-        if f">{startds}</dd>" not in told:
-            raise SystemExit(f"the portal does not tell of {startds} startds: {of_set} says {told[:2000]}")
+        # Thousands are set apart by a space.
+        told = re.search(r"<dt>Running</dt><dd>([\d\s]+)</dd>", client.get(of_set).text)
+        if told is None or int("".join(told[1].split())) != startds:
+            raise SystemExit(f"the portal does not tell of {startds} running startds: look at {of_set}")
         asked = [ask(client, page, requests) for page in ("/", "/?sort=-running", f"/sites/{SITE}", of_set)]
         return {
             "sites": len(names),
