@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.portal import TOKEN, Asked, ask, content, free_ports, resident_mib, wait
-from benchmarks.pusher import HOST, SECONDS, program, until_taken
+from benchmarks.pusher import HOST, PUSHER, SECONDS, program, until_taken
 from benchmarks.vacuum_scale.objects import NAME
 from benchmarks.vacuum_scale.observer import Observer
 from benchmarks.vacuum_scale.plane import SUBJECT, Pace, Plane, plane
@@ -36,16 +36,6 @@ SITE = "site-00"
 OTHERS_STARTDS = 20
 FULL_SECONDS = 600.0
 PACE = Pace(qps=10_000.0, burst=20_000, workers=AT_ONCE)
-# The service as it is, but for where the cluster tells it who it is.
-PUSHER = """
-import sys
-from functools import partial
-from pathlib import Path
-from services.kube import from_kubeconfig
-from services.pusher import main
-main.in_cluster = partial(from_kubeconfig, Path(sys.argv[1]))
-main.main()
-"""
 
 
 def filled(made: Plane, client: httpx.Client, startds: int, number: int) -> None:
@@ -83,7 +73,7 @@ def shown(directory: Path, kubeconfig: Path, names: Sequence[str], startds: int,
         wait(hub_health)
         stack.enter_context(
             program(
-                ["-c", PUSHER, kubeconfig],
+                ["-c", PUSHER, "from_kubeconfig", kubeconfig],
                 SITE=SITE,
                 ATLAS_SITE="HALL-PROD",
                 HUB=f"http://{HOST}:{push}",

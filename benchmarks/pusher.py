@@ -53,9 +53,9 @@ PUSHER = """
 import sys
 from functools import partial
 from pathlib import Path
-from services.kube import in_cluster
+from services import kube
 from services.pusher import main
-main.in_cluster = partial(in_cluster, Path(sys.argv[1]))
+main.in_cluster = partial(getattr(kube, sys.argv[1]), Path(sys.argv[2]))
 main.main()
 """
 
@@ -269,7 +269,7 @@ def measure(startds: int, changes: int, reports: int) -> dict[str, float]:
             "CREDENTIALS": f"http://{HOST}:{hub_health}/metrics", "ACCOUNTING": "", "SQUIDS": "",
             "SECONDS": SECONDS, "PORT": health, "KUBERNETES_SERVICE_HOST": HOST, "KUBERNETES_SERVICE_PORT": api,
         }  # fmt: skip
-        pusher = stack.enter_context(program(["-c", PUSHER, directory], **told)).pid
+        pusher = stack.enter_context(program(["-c", PUSHER, "in_cluster", directory], **told)).pid
         until_taken(health, 2)
         first, begun, spent = time.monotonic() - began, resident_mib(pusher), seconds_of(pusher)
         held = []

@@ -125,6 +125,7 @@ class Accounting(pulumi.ComponentResource):
         """
         super().__init__("atlas-sites:index:Accounting", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
+        ledger = pods.store(LEDGER, "512Mi", None if args.ledger_mib is None else LEDGER)
         described = service.ServiceArgs(
             site=args.site,
             namespace=args.namespace,
@@ -135,7 +136,7 @@ class Accounting(pulumi.ComponentResource):
             strategy=apps.DeploymentStrategyArgs(type="Recreate"),
             environment=environment(args),
             files={vacuum.POOLS_DIRECTORY: vacuum.POOLS},
-            volumes={LEDGER_DIRECTORY: _ledger_volume(args), **_series_volume(args.series)},
+            volumes={LEDGER_DIRECTORY: ledger, **_series_volume(args.series)},
             account_annotations=identity(args.bill),
             pod_labels={"azure.workload.identity/use": "true"} if args.bill and args.bill.source == "azure" else {},
             cores="20m",
@@ -231,14 +232,6 @@ def rules(args: AccountingArgs) -> list[rbac.PolicyRuleArgs]:
             rbac.PolicyRuleArgs(api_groups=[""], resources=["events"], verbs=["create"]),
         ]
     return found
-
-
-def _ledger_volume(args: AccountingArgs) -> core.VolumeArgs:
-    if args.ledger_mib is None:
-        return pods.scratch(LEDGER, "512Mi")
-    return core.VolumeArgs(
-        name=LEDGER, persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=LEDGER)
-    )
 
 
 def _series_volume(series: Series | None) -> dict[str, core.VolumeArgs]:

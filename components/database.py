@@ -10,9 +10,8 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 
-from components import naming, pods, secret
-from components.labels import NAME as LABEL, labels, selector
-from components.namespaces import NAMESPACE_NAME
+from components import naming, peers, pods, secret
+from components.labels import labels, selector
 
 UID = 1000
 SECRETS = "/run/secrets/atlas-sites"
@@ -121,22 +120,17 @@ def declare(name: str, args: DatabaseArgs, own: pulumi.ResourceOptions) -> Mappi
 
 def network_policy(args: DatabaseArgs) -> networking.NetworkPolicySpecArgs:
     """Who may ask it, and whom it may call."""
-    peers = [
-        networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: client}))
-        for client in args.clients
+    askers = [
+        *map(peers.component, args.clients),
+        *([] if args.readers is None else [peers.namespace(args.readers)]),
     ]
-    if args.readers is not None:
-        peers.append(
-            networking.NetworkPolicyPeerArgs(
-                namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: args.readers})
-            )
-        )
-    ports = [networking.NetworkPolicyPortArgs(protocol="TCP", port=args.port)]
     return networking.NetworkPolicySpecArgs(
-        pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: args.name}),
+        pod_selector=peers.pods(args.name),
         policy_types=["Ingress", "Egress"],
         # A rule that names nobody would let everybody in.
-        ingress=[networking.NetworkPolicyIngressRuleArgs(from_=peers, ports=ports)] if peers else [],
+        ingress=(
+            [networking.NetworkPolicyIngressRuleArgs(from_=askers, ports=[peers.tcp(args.port)])] if askers else []
+        ),
         egress=list(args.calls),
     )
 
@@ -184,7 +178,7 @@ def _deployment(
                     init_containers=[_preparation(args)] if args.preparation else None,
                     containers=[_server(args)],
                     volumes=[
-                        _store(args),
+                        pods.store("store", f"{args.mib}Mi", args.name if args.claim else None),
                         *(
                             core.VolumeArgs(
                                 name=what,
@@ -216,14 +210,6 @@ def _digest(passwords: Sequence[core.Secret]) -> pulumi.Output[str]:
         lambda found: naming.checksum(*(data["password"] for data in found))
     )
     return pulumi.Output.unsecret(told)
-
-
-def _store(args: DatabaseArgs) -> core.VolumeArgs:
-    if not args.claim:
-        return pods.scratch("store", f"{args.mib}Mi")
-    return core.VolumeArgs(
-        name="store", persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=args.name)
-    )
 
 
 def _preparation(args: DatabaseArgs) -> core.ContainerArgs:

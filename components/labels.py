@@ -1,6 +1,7 @@
 """Labels, as pure functions: the recommended ones of Kubernetes, the same on everything that a stack declares."""
 
 PART_OF = "atlas-sites"
+PART = "app.kubernetes.io/part-of"
 NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 
@@ -14,7 +15,7 @@ def labels(site: str, component: str) -> dict[str, str]:
     """The labels of an object of this component."""
     return {
         **selector(site, component),
-        "app.kubernetes.io/part-of": PART_OF,
+        PART: PART_OF,
         "app.kubernetes.io/managed-by": "pulumi",
     }
 

@@ -14,10 +14,10 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 
-from components import database, naming, pods
+from components import database, naming, peers, pods
 from components.after import after
-from components.labels import NAME as LABEL, PART_OF, labels
-from components.namespaces import DNS_PORT, METRICS_PORT, NAMESPACE_NAME
+from components.labels import NAME as LABEL, PART, PART_OF, labels
+from components.namespaces import METRICS_PORT
 
 NAME = "victoria-metrics"
 PORT = 8428
@@ -28,7 +28,6 @@ DIRECTORY = "/var/lib/victoria-metrics"
 INTERVAL = "30s"
 CACHES = "96MiB"  # of its memory; the rest is for queries and for what comes in
 PORTS = (pods.HTTP_PORT, METRICS_PORT)
-_PART = "app.kubernetes.io/part-of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +111,7 @@ class Metrics(pulumi.ComponentResource):
         networking.NetworkPolicy(
             f"{name}-asked",
             metadata=database.metadata(described, f"{NAME}-asks"),
-            spec=asked_by(
-                networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: NAME}))
-            ),
+            spec=asked_by(peers.component(NAME)),
             opts=own,
         )
         self.url = database.address(args.site, NAME, PORT)
@@ -142,30 +139,22 @@ def asked_by(peer: networking.NetworkPolicyPeerArgs) -> networking.NetworkPolicy
     """Lets somebody ask all that tells metrics; nobody has to ask a payload anything."""
     return networking.NetworkPolicySpecArgs(
         pod_selector=meta.LabelSelectorArgs(
-            match_labels={_PART: PART_OF},
+            match_labels={PART: PART_OF},
             match_expressions=[meta.LabelSelectorRequirementArgs(key=LABEL, operator="NotIn", values=["startd"])],
         ),
         policy_types=["Ingress"],
-        ingress=[networking.NetworkPolicyIngressRuleArgs(from_=[peer], ports=_ports(*PORTS))],
+        ingress=[networking.NetworkPolicyIngressRuleArgs(from_=[peer], ports=_ports())],
     )
 
 
 def calls(site: str) -> Sequence[networking.NetworkPolicyEgressRuleArgs]:
     """Whom it calls: the site's pods, and DNS wherever that is."""
-    namespaces = [
-        networking.NetworkPolicyPeerArgs(
-            namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: namespace})
-        )
-        for namespace in (naming.namespace(site), naming.system_namespace(site))
-    ]
-    return [
-        networking.NetworkPolicyEgressRuleArgs(to=namespaces, ports=_ports(*PORTS)),
-        networking.NetworkPolicyEgressRuleArgs(ports=[*_ports(DNS_PORT), *_ports(DNS_PORT, protocol="UDP")]),
-    ]
+    namespaces = [peers.namespace(name) for name in (naming.namespace(site), naming.system_namespace(site))]
+    return [networking.NetworkPolicyEgressRuleArgs(to=namespaces, ports=_ports()), peers.dns()]
 
 
-def _ports(*ports: int, protocol: str = "TCP") -> list[networking.NetworkPolicyPortArgs]:
-    return [networking.NetworkPolicyPortArgs(protocol=protocol, port=port) for port in ports]
+def _ports() -> list[networking.NetworkPolicyPortArgs]:
+    return [peers.tcp(port) for port in PORTS]
 
 
 def _scrape(name: str, called: str, text: str, args: MetricsArgs, own: pulumi.ResourceOptions) -> core.ConfigMap:

@@ -17,9 +17,8 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 
-from components import metrics, naming
-from components.labels import INSTANCE, PART_OF, labels
-from components.namespaces import NAMESPACE_NAME
+from components import metrics, naming, peers
+from components.labels import INSTANCE, PART, PART_OF, labels
 
 NAME = "monitoring"
 ALERTS = "alerts"
@@ -30,7 +29,6 @@ DASHBOARDS = "dashboards"
 DASHBOARDS_LABEL = "grafana_dashboard"
 FILES = Path(__file__).parents[1] / "dashboards"
 OPERATOR = "monitoring.coreos.com/v1"
-_PART = "app.kubernetes.io/part-of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +59,7 @@ class Monitoring(pulumi.ComponentResource):
         networking.NetworkPolicy(
             f"{name}-policy",
             metadata=_metadata("metrics", args),
-            spec=metrics.asked_by(
-                networking.NetworkPolicyPeerArgs(
-                    namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: args.asker})
-                )
-            ),
+            spec=metrics.asked_by(peers.namespace(args.asker)),
             opts=own,
         )
         if args.operator:
@@ -120,7 +114,7 @@ def groups() -> list[dict[str, Any]]:
 def services(site: str) -> dict[str, Any]:
     """What the operator has Prometheus ask: each Service of the site that tells metrics, by the name of the port."""
     return {
-        "selector": {"matchLabels": {_PART: PART_OF, INSTANCE: site}},
+        "selector": {"matchLabels": {PART: PART_OF, INSTANCE: site}},
         "namespaceSelector": {"matchNames": [naming.namespace(site), naming.system_namespace(site)]},
         "endpoints": [{"port": "http"}, {"port": "metrics"}],
     }

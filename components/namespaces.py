@@ -14,15 +14,13 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 from pulumi_kubernetes.scheduling import v1 as scheduling
 
-from components import naming
+from components import naming, peers
 from components.after import after
-from components.labels import NAME, labels
+from components.labels import labels
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
-NAMESPACE_NAME = "kubernetes.io/metadata.name"
 SQUID_PORT = 3128
 METRICS_PORT = 9301  # of the squids' exporter: its own default
-DNS_PORT = 53
 ORIGIN_PORTS = (80, 8000)  # CVMFS Stratum-1 and Frontier servers
 SERVICE_PRIORITY = 1_000_000  # above startds, which have none, below the cluster's own
 # Addresses that no payload has business with: private networks hold the cluster's nodes, pods, API server and whatever
@@ -125,28 +123,26 @@ def network_policies(args: NamespacesArgs) -> dict[str, networking.NetworkPolicy
             pod_selector=meta.LabelSelectorArgs(), policy_types=["Ingress"]
         ),
         "squid": networking.NetworkPolicySpecArgs(
-            pod_selector=_pods("squid"),
+            pod_selector=peers.pods("squid"),
             policy_types=["Ingress", "Egress"],
             ingress=[
                 networking.NetworkPolicyIngressRuleArgs(
                     from_=[
                         networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs()),
-                        _namespace_peer(naming.system_namespace(args.site)),
+                        peers.namespace(naming.system_namespace(args.site)),
                     ],
-                    ports=[_tcp(SQUID_PORT), _tcp(METRICS_PORT)],
+                    ports=[peers.tcp(SQUID_PORT), peers.tcp(METRICS_PORT)],
                 )
             ],
             # Origins may be on site, so only the metadata servers are closed by address; squid.conf names the hosts.
-            egress=[_dns(), _everywhere_but(METADATA_NETWORKS, [_tcp(port) for port in ORIGIN_PORTS])],
+            egress=[peers.dns(), _everywhere_but(METADATA_NETWORKS, [peers.tcp(port) for port in ORIGIN_PORTS])],
         ),
         "startd": networking.NetworkPolicySpecArgs(
-            pod_selector=_pods("startd"),
+            pod_selector=peers.pods("startd"),
             policy_types=["Egress"],
             egress=[
-                _dns(),
-                networking.NetworkPolicyEgressRuleArgs(
-                    to=[networking.NetworkPolicyPeerArgs(pod_selector=_pods("squid"))], ports=[_tcp(SQUID_PORT)]
-                ),
+                peers.dns(),
+                networking.NetworkPolicyEgressRuleArgs(to=[peers.component("squid")], ports=[peers.tcp(SQUID_PORT)]),
                 *_pool(args),
                 _everywhere_but((*CLOSED_NETWORKS, *args.closed_networks), None),
             ],
@@ -160,45 +156,26 @@ def _pool(args: NamespacesArgs) -> list[networking.NetworkPolicyEgressRuleArgs]:
     rules = []
     namespace = naming.namespace_of_host(host)
     if namespace is not None:
-        rules.append(networking.NetworkPolicyEgressRuleArgs(to=[_namespace_peer(namespace)], ports=[_tcp(int(port))]))
+        rules.append(
+            networking.NetworkPolicyEgressRuleArgs(to=[peers.namespace(namespace)], ports=[peers.tcp(int(port))])
+        )
     if args.pool_networks:
-        peers = [_network_peer(network, ()) for network in args.pool_networks]
-        rules.append(networking.NetworkPolicyEgressRuleArgs(to=peers))
+        networks = [_network_peer(network, ()) for network in args.pool_networks]
+        rules.append(networking.NetworkPolicyEgressRuleArgs(to=networks))
     return rules
 
 
 def _everywhere_but(
     closed: Sequence[str], ports: list[networking.NetworkPolicyPortArgs] | None
 ) -> networking.NetworkPolicyEgressRuleArgs:
-    peers = [_network_peer(everywhere, closed) for everywhere in ("0.0.0.0/0", "::/0")]
-    return networking.NetworkPolicyEgressRuleArgs(to=peers, ports=ports)
+    networks = [_network_peer(everywhere, closed) for everywhere in ("0.0.0.0/0", "::/0")]
+    return networking.NetworkPolicyEgressRuleArgs(to=networks, ports=ports)
 
 
 def _network_peer(network: str, closed: Sequence[str]) -> networking.NetworkPolicyPeerArgs:
     whole = ipaddress.ip_network(network)
     excluded = [part for part in closed if ipaddress.ip_network(part).version == whole.version]
     return networking.NetworkPolicyPeerArgs(ip_block=networking.IPBlockArgs(cidr=network, except_=excluded or None))
-
-
-def _namespace_peer(namespace: str) -> networking.NetworkPolicyPeerArgs:
-    return networking.NetworkPolicyPeerArgs(
-        namespace_selector=meta.LabelSelectorArgs(match_labels={NAMESPACE_NAME: namespace})
-    )
-
-
-def _dns() -> networking.NetworkPolicyEgressRuleArgs:
-    """Port 53 to anywhere: where a cluster's DNS runs, as pods, on nodes or outside, differs from cloud to cloud."""
-    return networking.NetworkPolicyEgressRuleArgs(
-        ports=[networking.NetworkPolicyPortArgs(port=DNS_PORT, protocol=protocol) for protocol in ("UDP", "TCP")]
-    )
-
-
-def _tcp(port: int) -> networking.NetworkPolicyPortArgs:
-    return networking.NetworkPolicyPortArgs(port=port, protocol="TCP")
-
-
-def _pods(component: str) -> meta.LabelSelectorArgs:
-    return meta.LabelSelectorArgs(match_labels={NAME: component})
 
 
 def _namespace(resource: str, name: str, site: str, level: str, own: pulumi.ResourceOptions) -> core.Namespace:

@@ -67,6 +67,15 @@ def scratch(name: str, size: str) -> core.VolumeArgs:
     return core.VolumeArgs(name=name, empty_dir=core.EmptyDirVolumeSourceArgs(size_limit=size))
 
 
+def store(name: str, size: str, claim: str | None) -> core.VolumeArgs:
+    """Room for what a service keeps: on a claim, or, of that size, in the pod, with which it goes."""
+    if claim is None:
+        return scratch(name, size)
+    return core.VolumeArgs(
+        name=name, persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=claim)
+    )
+
+
 def claim(
     resource: str, metadata: meta.ObjectMetaArgs, mib: int, storage_class: str | None, own: pulumi.ResourceOptions
 ) -> core.PersistentVolumeClaim:

@@ -13,9 +13,8 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 
-from components import naming, pods, service
-from components.labels import NAME as LABEL, labels
-from components.namespaces import NAMESPACE_NAME
+from components import naming, peers, pods, service
+from components.labels import labels
 
 NAME = "portal"
 PUSHER = "pusher"
@@ -66,6 +65,7 @@ class Portal(pulumi.ComponentResource):
     def __init__(self, name: str, args: PortalArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Portal", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
+        store = pods.store("store", "512Mi", None if args.store_mib is None else STORE)
         described = service.ServiceArgs(
             site=args.site,
             namespace=args.namespace,
@@ -81,7 +81,7 @@ class Portal(pulumi.ComponentResource):
                 "PUSH_PORT": str(PUSH_PORT),
                 "PAGES_PORT": str(PAGES_PORT),
             },
-            volumes={STORE_DIRECTORY: _store_volume(args), TOKENS_DIRECTORY: _admissions(args)},
+            volumes={STORE_DIRECTORY: store, TOKENS_DIRECTORY: _admissions(args)},
             ports={"push": PUSH_PORT, "pages": PAGES_PORT},
             api=False,
             cores="20m",
@@ -113,22 +113,18 @@ def admission(site: str) -> str:
 
 def network_policy(args: PortalArgs) -> networking.NetworkPolicySpecArgs:
     """Only pushers push: the site's own, and what comes from other namespaces where other clusters are let in."""
-    peers = [networking.NetworkPolicyPeerArgs(pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: PUSHER}))]
+    askers = [peers.component(PUSHER)]
     if args.outside:
         others = meta.LabelSelectorRequirementArgs(
-            key=NAMESPACE_NAME, operator="NotIn", values=[naming.namespace(args.site)]
+            key=peers.NAMESPACE_NAME, operator="NotIn", values=[naming.namespace(args.site)]
         )
-        peers.append(
+        askers.append(
             networking.NetworkPolicyPeerArgs(namespace_selector=meta.LabelSelectorArgs(match_expressions=[others]))
         )
     return networking.NetworkPolicySpecArgs(
-        pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: NAME}),
+        pod_selector=peers.pods(NAME),
         policy_types=["Ingress", "Egress"],
-        ingress=[
-            networking.NetworkPolicyIngressRuleArgs(
-                from_=peers, ports=[networking.NetworkPolicyPortArgs(protocol="TCP", port=PUSH_PORT)]
-            )
-        ],
+        ingress=[networking.NetworkPolicyIngressRuleArgs(from_=askers, ports=[peers.tcp(PUSH_PORT)])],
         # It calls nobody.
         egress=[],
     )
@@ -148,14 +144,6 @@ def _admissions(args: PortalArgs) -> core.VolumeArgs:
                 for site in args.sites
             ]
         ),
-    )
-
-
-def _store_volume(args: PortalArgs) -> core.VolumeArgs:
-    if args.store_mib is None:
-        return pods.scratch("store", "512Mi")
-    return core.VolumeArgs(
-        name="store", persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=STORE)
     )
 
 

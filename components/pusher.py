@@ -16,7 +16,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as networking
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components import naming, pods, portal, secret, service, squid, vacuum
+from components import naming, peers, pods, portal, secret, service, squid, vacuum
 from components.labels import NAME as LABEL, labels
 
 NAME = "pusher"
@@ -121,12 +121,7 @@ class Pusher(pulumi.ComponentResource):
                 policy_types=["Ingress"],
                 ingress=[
                     networking.NetworkPolicyIngressRuleArgs(
-                        from_=[
-                            networking.NetworkPolicyPeerArgs(
-                                pod_selector=meta.LabelSelectorArgs(match_labels={LABEL: NAME})
-                            )
-                        ],
-                        ports=[networking.NetworkPolicyPortArgs(protocol="TCP", port=pods.HTTP_PORT)],
+                        from_=[peers.component(NAME)], ports=[peers.tcp(pods.HTTP_PORT)]
                     )
                 ],
             ),

@@ -4,7 +4,6 @@ An image is tagged with a hash of all that goes into it: its Containerfile, the 
 checkout, its locked Python packages, the base. What is in the cache under that hash is never built again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,11 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import builders, commands
+from local import builders, commands, lock
 from local.paths import CHECKOUT, cache_dir, state_dir
 from local.progress import Progress
 from local.refusal import Refusal
@@ -330,13 +329,6 @@ def _check_disk() -> None:
         )
 
 
-@contextmanager
-def _alone(progress: Progress) -> Iterator[None]:
-    """One process at a time uses the builder's storage; the lock is free when its holder ends, however that ends."""
-    with (_home() / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note("images: another process is building them, waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _alone(progress: Progress) -> AbstractContextManager[None]:
+    """One process at a time uses the builder's storage."""
+    return lock.held(_home() / "lock", progress, "images: another process is building them")

@@ -1,14 +1,13 @@
 """Programs that come as Debian packages."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local import commands
+from local import commands, lock
 from local.paths import cache_dir
 from local.progress import Progress
 from local.refusal import Refusal
@@ -42,7 +41,8 @@ def ensure(programs: Mapping[str, str], *, purpose: str, log: Path, progress: Pr
             f"{purpose} needs {', '.join(wanted)}, which only root on Debian or Ubuntu can have installed here: "
             "install them, then run again"
         )
-    with _alone():
+    # apt-get gives up at once where another one reads lists of packages.
+    with lock.held(cache_dir() / "apt.lock", progress, f"{purpose}: another process installs packages"):
         # Whoever held the lock may have installed the same.
         if wanted := missing(programs):
             _install(wanted, purpose=purpose, log=log, progress=progress)
@@ -54,15 +54,6 @@ def ensure(programs: Mapping[str, str], *, purpose: str, log: Path, progress: Pr
 def missing(programs: Mapping[str, str]) -> list[str]:
     """The packages whose programs are not on this machine."""
     return sorted(package for program, package in programs.items() if not Path(program).exists())
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One process of ours at a time asks apt-get, which gives up at once where another one reads lists of packages."""
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / "apt.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _install(wanted: Sequence[str], *, purpose: str, log: Path, progress: Progress) -> None:

@@ -4,7 +4,6 @@
 machine has already is used in place of ours where that is as good: the Pulumi engine and kubectl.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local import commands
+from local import commands, lock
 from local.paths import CHECKOUT, cache_dir, state_dir
 from local.progress import Progress
 from local.refusal import Refusal
@@ -269,7 +268,7 @@ def build(tool: Tool, progress: Progress) -> Path:
         target = home / f"{compiled.name}-{hashlib.sha256(_sums(tool.files).encode()).hexdigest()[:8]}"
     if target.is_dir():
         return target
-    with _locked(home / f"{tool.name}.lock", progress, label):
+    with lock.held(home / f"{tool.name}.lock", progress, f"{label}: another process is building it"):
         for abandoned in home.glob(f".{tool.name}-building-*"):
             shutil.rmtree(abandoned)
         if not compiled.is_dir():
@@ -395,19 +394,6 @@ def _compile(tool: Tool, label: str, target: Path, log: Path, progress: Progress
             directory=tool.source,
         )
     progress.note(f"{label}: built in {time.monotonic() - began:.0f} s")
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress, label: str) -> Iterator[None]:
-    """Holds a lock file; it is free again when its holder ends, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note(f"{label}: another process is building it, waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _provider_directory() -> Path:
