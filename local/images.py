@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import builders, commands, lock
+from local import builders, commands, lock, tools
 from local.paths import CHECKOUT, cache_dir, state_dir
 from local.progress import Progress
 from local.refusal import Refusal
@@ -29,6 +29,8 @@ IN_A_STACK = ("startd", "squid", "services", "timeseries", "cvmfs")
 
 # What a Containerfile copies under this name comes from the lock file beside it, not from the checkout.
 PYTHON_PACKAGES = "site-packages"
+# What it copies from below this name is built from its Go module, as for this machine itself.
+GO_PROGRAMS = "tools"
 PYTHON = "3.13"  # Debian 13's
 NEWEST_GLIBC_MINOR = 41  # Debian 13's, 2.41: wheels for it and for all before it
 PACKAGES_SECONDS = 900.0
@@ -51,6 +53,7 @@ class Recipe:
         containerfile: how it is built; its build context is the checkout, of which only `copied` is there.
         copied: paths below `checkout` that the Containerfile copies.
         lock: the Python packages that it copies as `site-packages`, if any.
+        programs: of `tools.TOOLS`, that it copies as `tools/NAME`.
         checkout: where the paths begin.
     """
 
@@ -58,6 +61,7 @@ class Recipe:
     containerfile: Path
     copied: tuple[str, ...]
     lock: Path | None
+    programs: tuple[str, ...]
     checkout: Path
 
     @property
@@ -66,6 +70,8 @@ class Recipe:
         digest = hashlib.sha256(f"{SCHEME} {builders.base_key()} {platform.machine()}\n".encode())
         for file in (self.containerfile, *([self.lock] if self.lock else [])):
             digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        for program in self.programs:
+            digest.update(f"{program} {tools.key(tools.TOOLS[program])}\n".encode())
         for file in self.files():
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{file.relative_to(self.checkout)} {_mode(file):o} {content}\n".encode())
@@ -113,11 +119,18 @@ def recipe(name: str, checkout: Path = CHECKOUT) -> Recipe:
     lock = directory / "requirements.txt" if PYTHON_PACKAGES in sources else None
     if lock is not None and not lock.is_file():
         raise Refusal(f"image {name}: {containerfile} copies {PYTHON_PACKAGES}, so {lock} must lock them; write it")
+    programs = tuple(Path(source).name for source in sources if Path(source).parent == Path(GO_PROGRAMS))
+    for program in programs:
+        if program not in tools.TOOLS:
+            raise Refusal(f"image {name}: {containerfile} copies {GO_PROGRAMS}/{program}, which local/tools.py lacks")
     return Recipe(
         name=name,
         containerfile=containerfile,
-        copied=tuple(source for source in sources if source != PYTHON_PACKAGES),
+        copied=tuple(
+            source for source in sources if source != PYTHON_PACKAGES and Path(source).parent != Path(GO_PROGRAMS)
+        ),
         lock=lock,
+        programs=programs,
         checkout=checkout,
     )
 
@@ -250,7 +263,7 @@ def _build(wanted: Recipe, builder: builders.Builder, progress: Progress) -> Non
     workplace = Path(tempfile.mkdtemp(prefix=".building-", dir=_home()))
     try:
         context = workplace / "context"
-        lay_out(wanted, context, log)
+        lay_out(wanted, context, log, progress)
         half_made = workplace / "image.tar"
         with progress.alive(f"image {wanted.name}: building"):
             builder.build(wanted.containerfile, context, wanted.reference, half_made, log)
@@ -263,11 +276,11 @@ def _build(wanted: Recipe, builder: builders.Builder, progress: Progress) -> Non
     progress.note(f"image {wanted.name}: {size:.0f} MiB, built in {time.monotonic() - began:.1f} s")
 
 
-def lay_out(wanted: Recipe, context: Path, log: Path) -> None:
+def lay_out(wanted: Recipe, context: Path, log: Path, progress: Progress) -> None:
     """Makes the build context: what the recipe copies and nothing else, the same to the last mode and time.
 
     Raises:
-        Refusal: the locked packages cannot be had.
+        Refusal: the locked packages or the programs cannot be had.
     """
     context.mkdir()
     for path in wanted.copied:
@@ -280,6 +293,9 @@ def lay_out(wanted: Recipe, context: Path, log: Path) -> None:
         copy.chmod(_mode(file))
     if wanted.lock is not None:
         _unpack(wanted.name, wanted.lock, context / PYTHON_PACKAGES, log)
+    for program in wanted.programs:
+        (context / GO_PROGRAMS).mkdir(exist_ok=True)
+        shutil.copy(tools.build(tools.TOOLS[program], progress) / program, context / GO_PROGRAMS)
     for place in (context, *context.rglob("*")):
         if place.is_dir():
             place.chmod(0o755)

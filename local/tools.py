@@ -192,6 +192,12 @@ TOOLS = {
         ),
         Tool(name="registry", pin="github.com/distribution/distribution/v3", directory="registry"),
         Tool(
+            name="rclone",
+            pin="github.com/rclone/rclone",
+            directory="rclone",
+            stamps={"github.com/rclone/rclone/fs.Version": "v{version}"},
+        ),
+        Tool(
             name="actionlint",
             pin="github.com/rhysd/actionlint",
             directory="actionlint",
@@ -239,10 +245,10 @@ def ensure(progress: Progress, names: Iterable[str]) -> Path:
     return _together(built)
 
 
-def key(tool: Tool, go_version: str) -> str:
-    """A short hash of all that decides what is compiled: pins, sources, flags, compiler."""
+def key(tool: Tool, *compiler: str) -> str:
+    """A short hash of all that decides what is compiled: pins, sources, flags, and the compiler where it is known."""
     sources = (path for path in tool.source.iterdir() if path.is_file() and path not in tool.files)
-    what = (tool.packages, BUILD_FLAGS, tool.link_flags(), sorted(GO_ENVIRONMENT.items()), go_version)
+    what = (tool.packages, BUILD_FLAGS, tool.link_flags(), sorted(GO_ENVIRONMENT.items()), *compiler)
     return hashlib.sha256(f"{_sums(sources)}{what!r}".encode()).hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """What decides whether an image is built anew, and what our Containerfiles keep to."""
 
+import dataclasses
 import io
 import json
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local import builders, images
+from local import builders, images, tools
 from local.paths import CHECKOUT
 from local.progress import Progress
 from local.refusal import Refusal
@@ -101,11 +102,26 @@ def test_a_build_sees_what_the_containerfile_copies_and_nothing_else(checkout: P
     (checkout / "code" / "deep" / "a.py").chmod(0o700)
     bytecode(checkout)
     context = tmp_path / "context"
-    images.lay_out(images.recipe("probe", checkout), context, tmp_path / "log")
+    images.lay_out(images.recipe("probe", checkout), context, tmp_path / "log", quiet())
     laid = {str(path.relative_to(context)): path for path in context.rglob("*") if path.is_file()}
     assert set(laid) == {"code/deep/a.py", "conf/one"}
     assert laid["code/deep/a.py"].stat().st_mode & 0o777 == 0o755
     assert {path.stat().st_mtime for path in context.rglob("*")} == {images.MODIFIED}
+
+
+def test_a_program_comes_from_its_go_module_and_the_pin_of_that_changes_the_tag(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "images" / "probe" / "Containerfile").write_text("FROM ${BASE}\nCOPY tools/rclone /usr/local/bin/\n")
+    (tmp_path / "rclone").write_text("built")
+    monkeypatch.setattr(tools, "build", lambda *_: tmp_path)
+    context = tmp_path / "context"
+    images.lay_out(images.recipe("probe", checkout), context, tmp_path / "log", quiet())
+    laid = [str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()]
+    assert laid == ["tools/rclone"]
+    before = images.recipe("probe", checkout).key
+    monkeypatch.setitem(tools.TOOLS, "rclone", dataclasses.replace(tools.TOOLS["rclone"], packages=("./other",)))
+    assert images.recipe("probe", checkout).key != before
 
 
 def test_copies_are_found_in_every_form_that_we_write() -> None:
@@ -118,6 +134,7 @@ def test_copies_are_found_in_every_form_that_we_write() -> None:
     [
         ("COPY absent /", r"image probe: .* copies absent, which does not exist"),
         ("COPY ../secret /", r"copies \.\./secret; name a path below the checkout"),
+        ("COPY tools/absent /", r"copies tools/absent, which local/tools\.py lacks"),
         ("COPY /etc/shadow /", r"copies /etc/shadow; name a path below the checkout"),
     ],
 )
