@@ -6,8 +6,8 @@ LOCAL := $(BIN)/python -m local
 DEPLOY := $(BIN)/python -m deploy
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-annotate
 
-# KUBECONFIG and STACK count only when they are written on make's command line: a variable that merely is in the shell's
-# environment must never make `make up` deploy into the cluster or stack that somebody happened to look at last.
+# KUBECONFIG, STACK and NODES count only when they are written on make's command line: a variable that merely is in the
+# shell's environment must never make `make up` deploy into the cluster or stack that somebody happened to look at last.
 CLUSTER :=
 WHICH :=
 ifeq ($(origin STACK),command line)
@@ -18,6 +18,9 @@ endif
 endif
 ifeq ($(origin KUBECONFIG),command line)
 CLUSTER += --kubeconfig "$(KUBECONFIG)"
+endif
+ifeq ($(origin NODES),command line)
+CLUSTER += --nodes "$(NODES)"
 endif
 ifdef CONTEXT
 CLUSTER += --context "$(CONTEXT)"
@@ -31,7 +34,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: $(VENV) ## bring up the dev site here, or on KUBECONFIG=… CONTEXT=… PUSH=<registry>; STACK=… [SITE=…]: those sites
+up: $(VENV) ## the dev site here [NODES=2], or on KUBECONFIG=… CONTEXT=… PUSH=<registry>; STACK=… [SITE=…]: those sites
 	@$(if $(WHICH),$(DEPLOY) up $(WHICH),$(LOCAL) up $(CLUSTER))
 
 .PHONY: preview

@@ -8,6 +8,7 @@ from pathlib import Path
 from local import site
 from local.refusal import Refusal
 
+NODES = ("1", "2")
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -19,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--kubeconfig", type=path, help="use the cluster of this file in place of a node on this machine")
     up.add_argument("--context", help="the context of that file; its current one by default")
     up.add_argument("--push", metavar="REGISTRY", help="a registry that cluster pulls from")
+    up.add_argument("--nodes", default="1", help="2 for a second node on this machine, in namespaces of its own")
     images = commands.add_parser("images", help="build the images")
     images.add_argument("--push", metavar="REGISTRY", help="publish them there and print the stack's images: block")
     for name, what in (
@@ -40,9 +42,13 @@ def check(options: Mapping[str, object]) -> None:
     """Refuses half a description of a cluster at once, not after minutes of building for the wrong one.
 
     Raises:
-        Refusal: a word is missing.
+        Refusal: a word is missing, or of no use.
     """
-    named, where, push = options.get("kubeconfig"), options.get("context"), options.get("push")
+    named, where, push, nodes = (options[name] for name in ("kubeconfig", "context", "push", "nodes"))
+    if nodes not in NODES:
+        raise Refusal(f"make up: NODES is {' or '.join(NODES)}, not {nodes}: how many nodes this machine is to be")
+    if named is not None and nodes != NODES[0]:
+        raise Refusal("make up: NODES is about nodes of this machine: leave it out, or leave KUBECONFIG out")
     if named is None and (where or push):
         given = "CONTEXT" if where else "PUSH"
         raise Refusal(f"make up: {given} is about an existing cluster: add KUBECONFIG=<its file>, or leave {given} out")
@@ -59,6 +65,7 @@ def main(words: list[str]) -> int:
     try:
         if command == "up":
             check(options)
+            options["nodes"] = int(options["nodes"])
         getattr(site, command)(**options)
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)

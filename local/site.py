@@ -31,13 +31,14 @@ FIRST_STARTD_SECONDS = 300.0
 PORTAL_PORT = 8090
 
 
-def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
+def up(kubeconfig: Path | None, context: str | None, push: str | None, nodes: int) -> None:
     """Brings the site up; a second run goes on where the first one stopped, and changes nothing when all is there.
 
     Args:
         kubeconfig: an existing cluster's; without it a node is started on this machine.
         context: of that file; its current one by default.
         push: the registry from which that cluster pulls images.
+        nodes: 1 or 2, of this machine.
     """
     with _alone():
         if kubeconfig is None:
@@ -48,7 +49,9 @@ def up(kubeconfig: Path | None, context: str | None, push: str | None) -> None:
         with progress.step("images", "startd, squid, services, timeseries, cvmfs and the demonstration's repository"):
             images = pictures.build(progress)
         with progress.step("cluster", "a Kubernetes node on this machine" if kubeconfig is None else f"{kubeconfig}"):
-            chosen = target.here(progress, binaries) if kubeconfig is None else target.elsewhere(kubeconfig, context)
+            chosen = (
+                target.here(progress, binaries, nodes) if kubeconfig is None else target.elsewhere(kubeconfig, context)
+            )
             chosen.reach()
         with progress.step("transport", "the images, to where the cluster takes them from"):
             if push is not None:

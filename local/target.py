@@ -62,8 +62,8 @@ def check_here() -> None:
     node.check()
 
 
-def here(progress: Progress, binaries: Path) -> Target:
-    """The node of this machine, started if need be.
+def here(progress: Progress, binaries: Path, nodes: int) -> Target:
+    """The node of this machine, or two, started if need be.
 
     Raises:
         Refusal: it cannot be.
@@ -71,7 +71,7 @@ def here(progress: Progress, binaries: Path) -> Target:
     check_here()
     target = Target(kubeconfig=str(node.KUBECONFIG))
     target.record()
-    node.start(progress, binaries)
+    node.start(progress, binaries, nodes)
     return target
 
 

@@ -1,4 +1,5 @@
-"""One real Kubernetes node on this machine, from etcd and API server to kubelet, DNS and enforced network policies.
+"""One real Kubernetes node on this machine, from etcd and API server to kubelet, DNS and enforced network policies;
+and a second one beside it for who wants to see what a node's death costs.
 
 `start` takes the machine from whatever state it is in to a node that works, `stop` to one that never had a node.
 Neither touches what it did not make; one caller at a time.

@@ -19,12 +19,14 @@ from local.node.layout import (
     KUBELET_DIRECTORY,
     KUBELET_HEALTH_PORT,
     KUBELET_PORT,
+    NETWORK,
     NETWORK_POLICIES_PORT,
     NODE_ADDRESS,
     PODS,
     PROXY_HEALTH_PORT,
     PROXY_METRICS_PORT,
     SCHEDULER_PORT,
+    SECOND_PODS,
     SERVICES,
     Layout,
 )
@@ -97,7 +99,7 @@ class Facts:
     routes: tuple[IPv4Network, ...]
     busy_ports: tuple[tuple[int, str], ...]
     foreign_owner: str | None
-    foreign_bridge: bool
+    foreign_bridges: tuple[str, ...]
     foreign_kubelet: bool
     foreign_tables: tuple[str, ...]
     foreign_cvmfs: bool
@@ -137,15 +139,15 @@ def _kernel(facts: Facts) -> Iterator[str]:
 def _others(facts: Facts) -> Iterator[str]:
     if facts.foreign_owner is not None:
         yield f"another node runs on this machine, that of {facts.foreign_owner}: stop it first, as who started it"
-    if facts.foreign_bridge:
-        yield f"network device {BRIDGE} is not ours: remove it (`ip link delete {BRIDGE}`) if nobody needs it"
+    for bridge in facts.foreign_bridges:
+        yield f"network device {bridge} is not ours: remove it (`ip link delete {bridge}`) if nobody needs it"
     if facts.foreign_kubelet:
         yield f"{KUBELET_DIRECTORY} belongs to another Kubernetes on this machine: remove it, {ELSEWHERE}"
     for table in facts.foreign_tables:
         yield f"nftables table {table} belongs to another Kubernetes on this machine: remove it, {ELSEWHERE}"
     if facts.foreign_cvmfs:
         yield f"{CVMFS} is the mount of something else: unmount it, {ELSEWHERE}"
-    for subnet in (PODS, SERVICES):
+    for subnet in (PODS, SERVICES, SECOND_PODS):
         for route in facts.routes:
             if route.overlaps(subnet):
                 yield f"subnet {subnet}, which the node needs, is in use on this machine: remove the route to {route}"
@@ -183,7 +185,6 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         _load(module)
     claimed = layout.undo.exists()
     owner = host.owner(layout)
-    bridge = host.bridge_owner()
     return Facts(
         user=os.geteuid(),
         capabilities=capabilities(Path("/proc/self/status").read_text()),
@@ -197,7 +198,11 @@ def gather(layout: Layout, stopped: frozenset[str], *, cold: bool) -> Facts:
         routes=_foreign_routes(),
         busy_ports=tuple(_busy_ports(frozenset(port for port, name in PORTS.items() if name in stopped))),
         foreign_owner=owner if owner not in {None, str(layout.root)} else None,
-        foreign_bridge=bridge not in {None, host.bridge_hardware_address(layout)},
+        foreign_bridges=tuple(
+            device
+            for device in (BRIDGE, NETWORK)
+            if host.device_address(device) not in {None, host.bridge_hardware_address(layout)}
+        ),
         foreign_kubelet=not claimed and KUBELET_DIRECTORY.exists() and any(KUBELET_DIRECTORY.iterdir()),
         foreign_tables=() if claimed else tuple(" ".join(table) for table in host.tables()),
         foreign_cvmfs=host.is_mounted(CVMFS) and not host.is_bound(layout.cvmfs, CVMFS),
@@ -229,11 +234,11 @@ def listeners(table: str) -> list[Listener]:
 
 
 def foreign_routes(routes: str) -> tuple[IPv4Network, ...]:
-    """The IPv4 destinations in the output of `ip -json route`, without the default and without those of our bridge."""
+    """The IPv4 destinations in the output of `ip -json route`, without the default and without those of our bridges."""
     return tuple(
         IPv4Network(route["dst"])
         for route in json.loads(routes)
-        if route["dst"] != "default" and route.get("dev") != BRIDGE
+        if route["dst"] != "default" and route.get("dev") not in {BRIDGE, NETWORK}
     )
 
 

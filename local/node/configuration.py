@@ -9,18 +9,15 @@ from local.node import logs, pki
 from local.node.layout import (
     API_PORT,
     BRIDGE,
-    CGROUP,
     CLUSTER_DOMAIN,
     CNI_NETWORK,
     CONTROLLER_MANAGER_PORT,
     DNS_SERVICE_ADDRESS,
-    FIRST_POD_ADDRESS,
     KUBELET_HEALTH_PORT,
     KUBELET_PORT,
     NETWORK_POLICIES_PORT,
     NODE_ADDRESS,
     NODE_NAME,
-    PODS,
     POLICY_TABLE,
     PROXY_HEALTH_PORT,
     PROXY_METRICS_PORT,
@@ -136,9 +133,9 @@ def network(layout: Layout) -> Mapping[str, object]:
                     "ranges": [
                         [
                             {
-                                "subnet": str(PODS),
-                                "rangeStart": str(FIRST_POD_ADDRESS),
-                                "gateway": str(NODE_ADDRESS),
+                                "subnet": str(layout.pods),
+                                "rangeStart": str(layout.first_pod_address),
+                                "gateway": str(layout.address),
                             }
                         ]
                     ],
@@ -154,9 +151,9 @@ def kubelet(layout: Layout) -> Mapping[str, object]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": str(NODE_ADDRESS),
+        "address": str(layout.address),
         "port": KUBELET_PORT,
-        "healthzBindAddress": str(NODE_ADDRESS),
+        "healthzBindAddress": str(layout.address),
         "healthzPort": KUBELET_HEALTH_PORT,
         "authentication": {
             "anonymous": {"enabled": False},
@@ -167,7 +164,7 @@ def kubelet(layout: Layout) -> Mapping[str, object]:
         "tlsCertFile": str(pki.leaf_file(layout, "kubelet")),
         "tlsPrivateKeyFile": str(pki.leaf_file(layout, "kubelet")),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP}",
+        "cgroupRoot": f"/{layout.cgroup}",
         "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,
@@ -197,32 +194,36 @@ def proxy(layout: Layout) -> Mapping[str, object]:
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
         "clientConnection": {"kubeconfig": str(pki.kubeconfig_file(layout, "proxy"))},
-        "clusterCIDR": str(PODS),
-        "hostnameOverride": NODE_NAME,
-        "bindAddress": str(NODE_ADDRESS),
-        "healthzBindAddress": f"{NODE_ADDRESS}:{PROXY_HEALTH_PORT}",
-        "metricsBindAddress": f"{NODE_ADDRESS}:{PROXY_METRICS_PORT}",
+        "clusterCIDR": str(layout.pods),
+        "hostnameOverride": layout.name,
+        "bindAddress": str(layout.address),
+        "healthzBindAddress": f"{layout.address}:{PROXY_HEALTH_PORT}",
+        "metricsBindAddress": f"{layout.address}:{PROXY_METRICS_PORT}",
         "oomScoreAdj": 0,
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
 
 
 def files(layout: Layout, pause_image: str) -> Mapping[Path, str]:
-    """Every configuration file with its content."""
+    """Every configuration file of a node with its content."""
     return {
         layout.configuration / "containerd.toml": containerd(layout, pause_image),
         layout.configuration / "kubelet.json": _json(kubelet(layout)),
         layout.configuration / "proxy.json": _json(proxy(layout)),
-        layout.configuration / "audit.json": _json(AUDIT_POLICY),
         layout.cni / f"10-{CNI_NETWORK}.conflist": _json(network(layout)),
     }
 
 
-def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
-    """The components, in the order in which they start.
+def control_plane_files(layout: Layout) -> Mapping[Path, str]:
+    """Those of the first node alone."""
+    return {layout.configuration / "audit.json": _json(AUDIT_POLICY)}
+
+
+def control_plane(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
+    """The components that a cluster has once, on its first node.
 
     Args:
-        layout: where the node lies.
+        layout: where that node lies.
         binaries: the directory of the Kubernetes programs; the others are packages of the system.
     """
     authority = pki.authority_file(layout)
@@ -231,8 +232,6 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
     peer_socket = layout.etcd_socket.with_name("peer:0")
     etcd, peers = f"unix://{layout.etcd_socket.name}", f"unix://{peer_socket.name}"
     return (
-        # Not sys.executable: that is `python` for one caller and `python3` for the next.
-        Daemon(name="logs", command=(f"{sys.prefix}/bin/python", "-I", str(Path(logs.__file__)), str(layout.logs))),
         Daemon(
             name="etcd",
             command=(
@@ -250,11 +249,6 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
             ),
             directory=layout.etcd_socket.parent,
             sockets=(layout.etcd_socket, peer_socket),
-        ),
-        Daemon(
-            name="containerd",
-            command=("/usr/bin/containerd", f"--config={layout.configuration / 'containerd.toml'}"),
-            reads=(layout.configuration / "containerd.toml",),
         ),
         Daemon(
             name="apiserver",
@@ -324,6 +318,19 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
             ),
             reads=(authority, pki.leaf_file(layout, "scheduler")),
         ),
+    )
+
+
+def components(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
+    """What each node has; arguments as above."""
+    return (
+        # Not sys.executable: that is `python` for one caller and `python3` for the next.
+        Daemon(name="logs", command=(f"{sys.prefix}/bin/python", "-I", str(Path(logs.__file__)), str(layout.logs))),
+        Daemon(
+            name="containerd",
+            command=("/usr/bin/containerd", f"--config={layout.configuration / 'containerd.toml'}"),
+            reads=(layout.configuration / "containerd.toml",),
+        ),
         Daemon(
             name="kubelet",
             command=(
@@ -331,11 +338,11 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
                 f"--config={layout.configuration / 'kubelet.json'}",
                 f"--kubeconfig={pki.kubeconfig_file(layout, 'kubelet')}",
                 f"--root-dir={layout.root / 'kubelet'}",
-                f"--hostname-override={NODE_NAME}",
-                f"--node-ip={NODE_ADDRESS}",
+                f"--hostname-override={layout.name}",
+                f"--node-ip={layout.address}",
             ),
             reads=(
-                authority,
+                pki.authority_file(layout),
                 layout.configuration / "kubelet.json",
                 pki.kubeconfig_file(layout, "kubelet"),
             ),
@@ -350,11 +357,11 @@ def daemons(layout: Layout, binaries: Path) -> tuple[Daemon, ...]:
             command=(
                 str((binaries / "kube-network-policies").resolve()),
                 f"--kubeconfig={pki.kubeconfig_file(layout, 'network-policies')}",
-                f"--node={NODE_NAME}",
+                f"--node={layout.name}",
                 f"--table={POLICY_TABLE}",
                 f"--bridge={BRIDGE}",
-                f"--pods={PODS}",
-                f"--listen={NODE_ADDRESS}:{NETWORK_POLICIES_PORT}",
+                f"--pods={layout.pods}",
+                f"--listen={layout.address}:{NETWORK_POLICIES_PORT}",
             ),
             reads=(pki.kubeconfig_file(layout, "network-policies"),),
         ),

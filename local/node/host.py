@@ -17,7 +17,7 @@ from pathlib import Path
 
 from local import commands
 from local.node import processes
-from local.node.layout import BRIDGE, CGROUP, CVMFS, NODE_ADDRESS, PODS, POLICY_TABLE, PROFILES, SHARED_PLACES, Layout
+from local.node.layout import BRIDGE, CVMFS, NETWORK, POLICY_TABLE, PROFILES, SHARED_PLACES, Layout
 from local.refusal import Refusal
 
 COMMAND_SECONDS = 20.0
@@ -35,10 +35,11 @@ SYSCTLS = (
     "kernel/keys/root_maxbytes",
     "net/bridge/bridge-nf-call-iptables",
 )
+DEVICES = (BRIDGE, NETWORK)
 # Per chain of iptables, what is let through where the chain drops what no rule accepts.
 RULES = {
-    "FORWARD": (("-i", BRIDGE, "-j", "ACCEPT"), ("-o", BRIDGE, "-j", "ACCEPT")),
-    "INPUT": (("-i", BRIDGE, "-j", "ACCEPT"),),
+    "FORWARD": tuple((way, device, "-j", "ACCEPT") for device in DEVICES for way in ("-i", "-o")),
+    "INPUT": tuple(("-i", device, "-j", "ACCEPT") for device in DEVICES),
 }
 FILTERED = ("nf_call_iptables", "1", "nf_call_ip6tables", "1")
 TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"), ("inet", POLICY_TABLE))
@@ -77,6 +78,11 @@ def mount_of(place: Path, present: Sequence[Mount]) -> Mount:
     )
 
 
+def below(places: Sequence[Path], present: Sequence[Mount]) -> list[Path]:
+    """Where something is mounted at or below one of the places, the last one made first."""
+    return [mount.point for mount in reversed(present) if any(mount.point.is_relative_to(place) for place in places)]
+
+
 def present_mounts() -> list[Mount]:
     """The mounts of this machine."""
     return mounts(Path("/proc/self/mountinfo").read_text())
@@ -96,15 +102,15 @@ def is_bound(source: Path, place: Path) -> bool:
 
 
 def bridge_hardware_address(layout: Layout) -> str:
-    """The hardware address that tells our bridge from another of that name; of the locally administered kind."""
+    """The hardware address that tells our bridges from others of that name; of the locally administered kind."""
     digest = hashlib.sha256(str(layout.root).encode()).hexdigest()
     return ":".join(["02", *(digest[i : i + 2] for i in range(0, 10, 2))])
 
 
-def bridge_owner() -> str | None:
-    """The hardware address of what has our bridge's name; none if nothing has."""
+def device_address(device: str) -> str | None:
+    """The hardware address of what has a device's name; none if nothing has."""
     try:
-        return Path(f"/sys/class/net/{BRIDGE}/address").read_text().strip()
+        return Path(f"/sys/class/net/{device}/address").read_text().strip()
     except FileNotFoundError:
         return None
 
@@ -137,34 +143,55 @@ def owner(layout: Layout) -> str | None:
 
 def set_up(layout: Layout) -> None:
     """Makes the bridge, the control group and the shared mount, where they are not there already."""
-    if bridge_owner() is None:
-        # Forwarding is switched on for the bridge alone, and so are the filters, by which a Service's answer finds back
-        # when client and server are ports of the same bridge, and network policies hold between them.
-        own = bridge_hardware_address(layout)
-        _ip("link", "add", "name", BRIDGE, "address", own, "type", "bridge", *FILTERED)
-    addresses = _ip("-oneline", "address", "show", "dev", BRIDGE)
-    if f" {NODE_ADDRESS}/{PODS.prefixlen} " not in addresses:
-        _ip("address", "add", f"{NODE_ADDRESS}/{PODS.prefixlen}", "dev", BRIDGE)
-    _ip("link", "set", BRIDGE, "up")
-    Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding").write_text("1")
+    bridge(layout)
+    forward(BRIDGE)
     _let_through()
-    for hierarchy in _hierarchies():
-        (hierarchy / CGROUP).mkdir(exist_ok=True)
-    _delegate()
-    # The kubelet looks for profiles below its own directory; agents write them where those of other nodes look.
+    control_group(layout)
     PROFILES.mkdir(parents=True, exist_ok=True)
-    layout.profiles.parent.mkdir(exist_ok=True)
-    if not layout.profiles.is_symlink():
-        layout.profiles.symlink_to(PROFILES)
+    profiles(layout)
     layout.cvmfs.mkdir(exist_ok=True)
     CVMFS.mkdir(exist_ok=True)
     if not is_mounted(CVMFS):
-        _mount("--bind", layout.cvmfs, CVMFS)
+        mount("--bind", layout.cvmfs, CVMFS)
     # A group of its own: in that of /, which systemd shares, what is mounted here would show in our directory too.
     present = present_mounts()
     if mount_of(CVMFS, present).peers in {None, mount_of(layout.cvmfs, present).peers}:
-        _mount("--make-private", CVMFS)
-        _mount("--make-rshared", CVMFS)
+        mount("--make-private", CVMFS)
+        mount("--make-rshared", CVMFS)
+
+
+def bridge(layout: Layout, within: Sequence[str] = ()) -> None:
+    """Makes the bridge of a node's pods where it is not there already.
+
+    Args:
+        layout: the node's.
+        within: the words of a command that runs another one in a namespace; in ours by default.
+    """
+    if f" {BRIDGE}: " not in ip("-oneline", "link", within=within):
+        # The filters are by which a Service's answer finds back when client and server are ports of the same bridge,
+        # and network policies hold between them.
+        own = bridge_hardware_address(layout)
+        ip("link", "add", "name", BRIDGE, "address", own, "type", "bridge", *FILTERED, within=within)
+    address = f"{layout.address}/{layout.pods.prefixlen}"
+    if f" {address} " not in ip("-oneline", "address", "show", "dev", BRIDGE, within=within):
+        ip("address", "add", address, "dev", BRIDGE, within=within)
+    ip("link", "set", BRIDGE, "up", within=within)
+
+
+def forward(device: str, within: Sequence[str] = ()) -> None:
+    """Has the machine pass on what comes in from a device, and from no other."""
+    switch = f"echo 1 >/proc/sys/net/ipv4/conf/{device}/forwarding"
+    commands.output([*within, "sh", "-c", switch], what="setting up the network", seconds=COMMAND_SECONDS)
+
+
+def network(first: Layout, other: Layout) -> None:
+    """Makes the way from the first node to another one's pods, which stays when that node is cut off."""
+    if device_address(NETWORK) is None:
+        ip("link", "add", "name", NETWORK, "address", bridge_hardware_address(first), "type", "bridge")
+    ip("link", "set", NETWORK, "up")
+    forward(NETWORK)
+    way = (str(other.pods), "via", str(other.address), "dev", NETWORK, "onlink", "src", str(first.address))
+    ip("route", "replace", *way)
 
 
 def tear_down(layout: Layout) -> None:
@@ -191,6 +218,50 @@ def tear_down(layout: Layout) -> None:
             raise Refusal(f"removing {place}: something in it is still in use; try again")
 
 
+def remove_second(layout: Layout) -> None:
+    """Removes what a second node has on this machine; its processes are gone already.
+
+    Raises:
+        Refusal: something of it would not go.
+    """
+    _remove_bridge(NETWORK)
+    _remove_cgroups(layout.cgroup)
+    for place in (layout.run, layout.root):
+        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            raise Refusal(f"removing {place}: something in it is still in use; try again")
+
+
+def control_group(layout: Layout) -> None:
+    """Makes a node's control group, with the controllers that a kubelet needs."""
+    for hierarchy in _hierarchies():
+        (hierarchy / layout.cgroup).mkdir(parents=True, exist_ok=True)
+    _delegate(layout.cgroup)
+
+
+def profiles(layout: Layout) -> None:
+    """The kubelet looks for profiles below its own directory; agents write them where those of other nodes look."""
+    layout.profiles.parent.mkdir(exist_ok=True)
+    if not layout.profiles.is_symlink():
+        layout.profiles.symlink_to(PROFILES)
+
+
+def mount(*words: str | Path, within: Sequence[str] = ()) -> None:
+    """Mounts, in a namespace as `bridge` has it."""
+    commands.output([*within, "mount", "--no-mtab", *words], what=f"mounting {words[-1]}", seconds=COMMAND_SECONDS)
+
+
+def unmount(points: Sequence[Path], within: Sequence[str] = ()) -> None:
+    """Unmounts, lazily: a file system whose server was just killed answers nobody."""
+    if points:
+        commands.output([*within, "umount", "--no-mtab", "--lazy", *points], what="unmounting", seconds=COMMAND_SECONDS)
+
+
+def ip(*words: str, within: Sequence[str] = ()) -> str:
+    """What `ip` says, in a namespace as `bridge` has it."""
+    return commands.output([*within, "ip", *words], what="setting up the network", seconds=COMMAND_SECONDS)
+
+
 def bury(layout: Layout) -> None:
     """Removes what an earlier stop had no time to remove."""
     shutil.rmtree(layout.grave, ignore_errors=True)
@@ -211,51 +282,65 @@ def forget(layout: Layout) -> None:
     """Removes what lies in the kernel, and would be gone after a reboot: devices, rules, mounts, control groups."""
     _remove_network()
     _unmount(layout)
-    _remove_cgroups()
+    _remove_cgroups(layout.cgroup)
 
 
 def end_containers(layout: Layout) -> None:
-    """Kills shims first, for each would clean up after its container, and then all that our control group holds."""
+    """Kills shims first, for each would clean up after its container, and then all that the control group holds."""
     shims = [
         pid
         for pid, words in processes.everyone()
         if words and Path(words[0]).name.startswith("containerd-shim") and str(layout.containerd_socket) in words
     ]
     deadline = time.monotonic() + SETTLE_SECONDS
-    pids = shims + _members()
+    pids = shims + _members(layout.cgroup)
     while pids:
         processes.kill([process for pid in pids if (process := processes.alive(pid)) is not None])
         if time.monotonic() > deadline:
             raise Refusal(f"ending the containers: processes {pids} do not go; try again, or restart the machine")
-        pids = [pid for pid in _members() if processes.alive(pid) is not None]
+        pids = [pid for pid in _members(layout.cgroup) if processes.alive(pid) is not None]
+
+
+def remove_device(device: str) -> None:
+    """Removes a network device where it is there.
+
+    Raises:
+        Refusal: it would not go.
+    """
+    if device_address(device) is not None:
+        try:
+            ip("link", "delete", device)
+        except Refusal:  # or it went by itself, with the namespace that its other end is in
+            if device_address(device) is not None:
+                raise
 
 
 def _remove_network() -> None:
-    for port in Path(f"/sys/class/net/{BRIDGE}/brif").glob("*"):
-        _ip("link", "delete", port.name)
-    if bridge_owner() is not None:
-        _ip("link", "delete", BRIDGE)
+    for device in DEVICES:
+        _remove_bridge(device)
     for table in tables():
         commands.output(["nft", "delete", "table", *table], what="removing nftables' rules", seconds=COMMAND_SECONDS)
     _shut_again()
+
+
+def _remove_bridge(device: str) -> None:
+    for port in Path(f"/sys/class/net/{device}/brif").glob("*"):
+        remove_device(port.name)
+    remove_device(device)
 
 
 def _unmount(layout: Layout) -> None:
     ours = [layout.root, layout.run, *_made(layout)]
     if is_bound(layout.cvmfs, CVMFS):
         ours.append(CVMFS)
-    points = [
-        mount.point for mount in reversed(present_mounts()) if any(mount.point.is_relative_to(place) for place in ours)
-    ]
-    # Lazily: a file system whose server was just killed answers nobody.
-    if points:
-        commands.output(["umount", "--no-mtab", "--lazy", *points], what="unmounting", seconds=COMMAND_SECONDS)
+    points = below(ours, present_mounts())
+    unmount(points)
 
 
-def _remove_cgroups() -> None:
+def _remove_cgroups(group: str) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        left = [place for hierarchy in _hierarchies() for place in _tree(hierarchy / CGROUP)]
+        left = [place for hierarchy in _hierarchies() for place in _tree(hierarchy / group)]
         if not left:
             return
         for place in left:
@@ -316,11 +401,12 @@ def _hierarchies() -> list[Path]:
     return [place for place in CGROUP_ROOT.iterdir() if (place / "cgroup.procs").exists() and not place.is_symlink()]
 
 
-def _delegate() -> None:
-    """On v2, gives our group the controllers that a kubelet needs."""
+def _delegate(group: str) -> None:
+    """On v2, gives a group the controllers that a kubelet needs."""
     if not (CGROUP_ROOT / "cgroup.controllers").exists():
         return
-    for place in (CGROUP_ROOT, CGROUP_ROOT / CGROUP):
+    own = CGROUP_ROOT / group
+    for place in (*(parent for parent in reversed(own.parents) if parent.is_relative_to(CGROUP_ROOT)), own):
         lacking = set(CONTROLLERS) - set((place / "cgroup.subtree_control").read_text().split())
         try:
             (place / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(lacking)))
@@ -341,10 +427,10 @@ def _tree(top: Path) -> Iterator[Path]:
         yield top
 
 
-def _members() -> list[int]:
-    """The processes in our control group."""
+def _members(group: str) -> list[int]:
+    """The processes in a control group."""
     pids: set[int] = set()
-    for place in (place for hierarchy in _hierarchies() for place in _tree(hierarchy / CGROUP)):
+    for place in (place for hierarchy in _hierarchies() for place in _tree(hierarchy / group)):
         with contextlib.suppress(FileNotFoundError, OSError):
             pids |= {int(word) for word in (place / "cgroup.procs").read_text().split()}
     return sorted(pids)
@@ -355,14 +441,6 @@ def _sysctl(name: str) -> str | None:
         return Path("/proc/sys", name).read_text().strip()
     except FileNotFoundError:
         return None
-
-
-def _mount(*words: str | Path) -> None:
-    commands.output(["mount", "--no-mtab", *words], what=f"mounting {words[-1]}", seconds=COMMAND_SECONDS)
-
-
-def _ip(*words: str) -> str:
-    return commands.output(["ip", *words], what=f"network device {BRIDGE}", seconds=COMMAND_SECONDS)
 
 
 def _unescape(text: str) -> str:

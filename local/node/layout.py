@@ -1,20 +1,23 @@
-"""Where the node lies: its addresses, its files and the names that are its own."""
+"""Where a node lies: its addresses, its files and the names that are its own."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from local.paths import state_dir
 
 NODE_NAME = "atlas-local"
+# Of a node's pods; each node has one of this name in its own network namespace.
 BRIDGE = "atlas0"
+# Between nodes: it stays when one of them is cut off, as a switch does.
+NETWORK = "atlas1"
 CLUSTER_DOMAIN = "cluster.local"
 
 PODS = IPv4Network("10.213.0.0/24")
 SERVICES = IPv4Network("10.213.1.0/24")
+SECOND_PODS = IPv4Network("10.213.2.0/24")
 # One address serves as the bridge's, the node's, the API server's and the pods' gateway.
 NODE_ADDRESS = PODS[1]
-FIRST_POD_ADDRESS = PODS[10]
 API_SERVICE_ADDRESS = SERVICES[1]
 DNS_SERVICE_ADDRESS = SERVICES[10]
 
@@ -49,13 +52,37 @@ SHARED_PLACES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The node's files below one directory of the user's state.
+    """A node's files below one directory of the user's state, its name and its part of the network.
 
     What lives as long as the node lies there; sockets and the state of running containers lie in `run`.
     """
 
     root: Path
     run: Path = RUN
+    name: str = NODE_NAME
+    pods: IPv4Network = PODS
+    cgroup: str = CGROUP
+
+    @property
+    def second(self) -> "Layout":
+        """Of the node that may join this one, in namespaces of its own; all of it lies within ours."""
+        return Layout(
+            root=self.root / "second",
+            run=self.run / "second",
+            name=f"{self.name}-2",
+            pods=SECOND_PODS,
+            cgroup=f"{self.cgroup}/second",
+        )
+
+    @property
+    def address(self) -> IPv4Address:
+        """The node's own, which is its pods' gateway too."""
+        return self.pods[1]
+
+    @property
+    def first_pod_address(self) -> IPv4Address:
+        """The lowest that a pod gets."""
+        return self.pods[10]
 
     @property
     def kubeconfig(self) -> Path:

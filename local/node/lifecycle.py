@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from local import commands
-from local.node import checks, configuration, dns, host, images, packages, pki, policies, processes
+from local.node import checks, configuration, dns, host, images, packages, pki, policies, processes, second
 from local.node.layout import (
     API_PORT,
     CONTROLLER_MANAGER_PORT,
     KUBELET_HEALTH_PORT,
     NETWORK_POLICIES_PORT,
-    NODE_ADDRESS,
     NODE_NAME,
     PODS,
     PROXY_HEALTH_PORT,
     SCHEDULER_PORT,
+    SECOND_PODS,
     SERVICES,
     Layout,
     this_machine,
@@ -63,16 +63,17 @@ def check() -> None:
         raise Refusal(objection)
 
 
-def start(progress: Progress, bin_dir: Path) -> Path:
+def start(progress: Progress, bin_dir: Path, nodes: int = 1) -> Path:
     """Starts the node, or what of it does not run; the administrator's kubeconfig.
 
     A node that runs is left as it is. A component that was given other words, other files or another program is
-    replaced; pods live on.
+    replaced; pods live on. A second node that is not wanted is taken away with what runs on it.
 
     Args:
         progress: where long steps are told.
         bin_dir: holds kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns and
             kube-network-policies.
+        nodes: 1, or 2 for one more in namespaces of its own.
 
     Raises:
         Refusal: this machine cannot or must not have a node, or a component does not come up.
@@ -82,9 +83,11 @@ def start(progress: Progress, bin_dir: Path) -> Path:
     packages.install(layout.root.parent / "packages.log", progress)
     host.claim(layout)
     host.set_up(layout)
-    _write_files(layout, bin_dir)
-    by_name = {daemon.name: daemon for daemon in configuration.daemons(layout, bin_dir)}
-    begin = partial(_begin, layout, by_name, progress)
+    _prepare(layout)
+    pki.ensure(layout)
+    _write({**_configuration(layout), **configuration.control_plane_files(layout)})
+    _link_kubectl(bin_dir)
+    begin = partial(_begin, layout, _daemons(layout, bin_dir), progress)
     begin("logs", "etcd", "containerd")
     _wait(layout, "etcd", partial(_accepts, layout.etcd_socket))
     begin("apiserver")
@@ -95,11 +98,15 @@ def start(progress: Progress, bin_dir: Path) -> Path:
     begin("controller-manager", "scheduler", "kubelet", "proxy")
     for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
         _wait(layout, name, partial(_healthy, layout, name))
-    _apply(layout, [*policies.objects(), *dns.objects(coredns.reference)])
+    _apply([*policies.objects(), *dns.objects(coredns.reference)])
     begin("network-policies")
     _wait(layout, "network-policies", partial(_healthy, layout, "network-policies"))
     _wait(layout, "kubelet", partial(_is_ready, layout), doing="becoming a Ready node")
     _wait(layout, "kubelet", dns.works, doing="getting the cluster's DNS to answer")
+    if nodes == 1:
+        _take_away(layout.second)
+    else:
+        _join(layout.second, layout, progress, bin_dir)
     return layout.kubeconfig
 
 
@@ -118,9 +125,8 @@ def stop() -> None:
         raise Refusal(f"the node on this machine is that of {owner}: stop it as the user who started it")
     if os.geteuid() != 0:
         raise Refusal("the node was started by root and must be stopped by root: say `sudo make down`")
-    processes.kill(
-        [process for record in layout.processes.glob("*") if (process := processes.recorded(record)) is not None]
-    )
+    second.power_off(layout.second)
+    processes.kill(processes.all_recorded(layout.processes))
     host.tear_down(layout)
 
 
@@ -129,12 +135,12 @@ def running() -> bool:
     layout = this_machine()
     return all(
         processes.recorded(layout.processes / daemon.name) is not None
-        for daemon in configuration.daemons(layout, layout.programs)
+        for daemon in _daemons(layout, layout.programs).values()
     )
 
 
 def import_images(archives: Iterable[Path]) -> list[str]:
-    """Brings archives of images (Docker's or OCI's format) onto the node, but for what is there with the same content.
+    """Brings archives of images (Docker's or OCI's format) onto each node, but for what is there with the same content.
 
     Returns:
         The references of what was imported.
@@ -144,13 +150,16 @@ def import_images(archives: Iterable[Path]) -> list[str]:
     """
     if not running():
         raise Refusal("importing images: the node does not run; start it with `make up`")
-    return images.bring_in(this_machine(), archives)
+    first, wanted = this_machine(), list(archives)
+    nodes = [first] if second.machine(first.second) is None else [first, first.second]
+    return list(dict.fromkeys(reference for node in nodes for reference in images.bring_in(node, wanted)))
 
 
 def environment() -> dict[str, str]:
     """The variables in which `kubectl` and `ctr` act on the node, past any proxy that this shell was told of."""
     layout = this_machine()
-    beyond = ",".join([*filter(None, [os.environ.get("NO_PROXY")]), str(PODS), str(SERVICES), ".svc", ".cluster.local"])
+    subnets = map(str, (PODS, SERVICES, SECOND_PODS))
+    beyond = ",".join([*filter(None, [os.environ.get("NO_PROXY")]), *subnets, ".svc", ".cluster.local"])
     return {
         "KUBECONFIG": str(layout.kubeconfig),
         "PATH": os.pathsep.join([str(layout.programs), os.environ.get("PATH", SYSTEM_PATH)]),
@@ -167,15 +176,63 @@ def _facts(layout: Layout) -> checks.Facts:
     return checks.gather(layout, stopped, cold=stopped == names)
 
 
-def _write_files(layout: Layout, bin_dir: Path) -> None:
+def _join(layout: Layout, first: Layout, progress: Progress, bin_dir: Path) -> None:
+    """Starts the second node, or what of it does not run."""
+    machine = second.machine(layout)
+    if machine is None:
+        progress.note(f"starting namespaces of {layout.name}")
+        machine = second.boot(layout, first, _environment(layout))
+    for directory in (layout.configuration, layout.cni):
+        directory.mkdir(parents=True, exist_ok=True)
+    pki.join(layout, first)
+    _write(_configuration(layout))
+    daemons = {daemon.name: second.within(machine, daemon) for daemon in configuration.components(layout, bin_dir)}
+    begin = partial(_begin, layout, daemons, progress)
+    begin("logs", "containerd")
+    _wait(layout, "containerd", partial(_accepts, layout.containerd_socket))
+    _bring_in_own(layout, (images.pause(), images.coredns(bin_dir)))
+    begin("kubelet", "proxy", "network-policies")
+    for name in ("kubelet", "proxy", "network-policies"):
+        _wait(layout, name, partial(_healthy, layout, name))
+    _wait(layout, "kubelet", partial(_is_ready, layout), doing="becoming a Ready node")
+
+
+def _take_away(layout: Layout) -> None:
+    """Ends the second node where there is one, and has the cluster forget it with its pods."""
+    if layout.root.exists():
+        second.power_off(layout)
+        what = f"taking {layout.name} out of the cluster"
+        _kubectl("delete", "node", layout.name, "--ignore-not-found", what=what)
+        # Nobody but its kubelet would ever say that they have ended.
+        gone = ("--all-namespaces", f"--field-selector=spec.nodeName={layout.name}")
+        _kubectl("delete", "pods", *gone, "--force", "--grace-period=0", "--wait=false", what=what)
+        host.remove_second(layout)
+
+
+def _daemons(layout: Layout, bin_dir: Path) -> dict[str, Daemon]:
+    """Of the first node."""
+    both = (*configuration.control_plane(layout, bin_dir), *configuration.components(layout, bin_dir))
+    return {daemon.name: daemon for daemon in both}
+
+
+def _configuration(layout: Layout) -> Mapping[Path, str]:
+    return configuration.files(layout, images.pause().reference)
+
+
+def _prepare(layout: Layout) -> None:
     for directory in (layout.configuration, layout.cni, layout.processes, layout.logs / "audit", layout.programs):
         directory.mkdir(parents=True, exist_ok=True)
     layout.etcd_socket.parent.mkdir(mode=0o700, exist_ok=True)
     (layout.root / "etcd").mkdir(mode=0o700, exist_ok=True)
-    pki.ensure(layout)
-    for place, text in configuration.files(layout, images.pause().reference).items():
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    for place, text in files.items():
         if not place.exists() or place.read_text() != text:
             place.write_text(text)
+
+
+def _link_kubectl(bin_dir: Path) -> None:
     kubectl = shutil.which("kubectl", path=f"{bin_dir}{os.pathsep}{os.environ.get('PATH', SYSTEM_PATH)}")
     if kubectl is None:
         raise Refusal("kubectl is neither among the tools nor on PATH: run `make up` again")
@@ -187,14 +244,14 @@ def _write_files(layout: Layout, bin_dir: Path) -> None:
 def _begin(layout: Layout, daemons: Mapping[str, Daemon], progress: Progress, *names: str) -> None:
     for name in names:
         if not processes.runs(daemons[name], layout.processes):
-            progress.note(f"starting {name}")
-            # A clean environment: a proxy that the user's shell names would be asked for the API server.
-            processes.start(
-                daemons[name],
-                layout.processes,
-                layout.logs / f"{name}.log",
-                {"PATH": SYSTEM_PATH, "HOME": str(layout.root)},
-            )
+            progress.note(f"starting {name}" if layout.name == NODE_NAME else f"starting {name} of {layout.name}")
+            log = layout.logs / f"{name}.log"
+            processes.start(daemons[name], layout.processes, log, _environment(layout))
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """A clean one: a proxy that the user's shell names would be asked for the API server."""
+    return {"PATH": SYSTEM_PATH, "HOME": str(layout.root)}
 
 
 def _wait(layout: Layout, name: str, condition: Callable[[], bool], *, doing: str = "getting ready") -> None:
@@ -228,14 +285,14 @@ def _accepts(place: Path) -> bool:
 
 
 def _get(layout: Layout, port: int, path: str, *, secure: bool = True) -> bytes | None:
-    """What a component answers to a GET by the administrator; none if it is not a success."""
+    """What a component of a node answers to a GET by the administrator; none if it is not a success."""
     connection: http.client.HTTPConnection
     if secure:
         context = ssl.create_default_context(cafile=str(pki.authority_file(layout)))
         context.load_cert_chain(pki.leaf_file(layout, "admin"))
-        connection = http.client.HTTPSConnection(str(NODE_ADDRESS), port, timeout=PROBE_SECONDS, context=context)
+        connection = http.client.HTTPSConnection(str(layout.address), port, timeout=PROBE_SECONDS, context=context)
     else:
-        connection = http.client.HTTPConnection(str(NODE_ADDRESS), port, timeout=PROBE_SECONDS)
+        connection = http.client.HTTPConnection(str(layout.address), port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -252,9 +309,9 @@ def _healthy(layout: Layout, name: str) -> bool:
 
 
 def _is_ready(layout: Layout) -> bool:
-    """Whether the node is Ready by the word of the kubelet that runs now, not by that of an earlier one."""
+    """Whether a node is Ready by the word of the kubelet that runs now, not by that of an earlier one."""
     kubelet = processes.recorded(layout.processes / "kubelet")
-    body = _get(layout, API_PORT, f"/api/v1/nodes/{NODE_NAME}")
+    body = _get(this_machine(), API_PORT, f"/api/v1/nodes/{layout.name}")
     return kubelet is not None and body is not None and is_ready(json.loads(body), since=processes.began(kubelet))
 
 
@@ -278,12 +335,19 @@ def _bring_in_own(layout: Layout, own: Iterable[images.StaticImage]) -> None:
             archive.unlink()
 
 
-def _apply(layout: Layout, objects: Iterable[Mapping[str, object]]) -> None:
-    commands.output(
-        [KUBECTL, "--kubeconfig", layout.kubeconfig, "apply", "--server-side", "--force-conflicts",
-         "--field-manager=atlas-sites-node", "--filename=-"],
+def _apply(objects: Iterable[Mapping[str, object]]) -> None:
+    _kubectl(
+        "apply", "--server-side", "--force-conflicts", "--field-manager=atlas-sites-node", "--filename=-",
         what="setting up what the node brings into the cluster",
-        seconds=KUBECTL_SECONDS,
-        environment=environment(),
         stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}),
     )  # fmt: skip
+
+
+def _kubectl(*words: str, what: str, stdin: str | None = None) -> None:
+    commands.output(
+        [KUBECTL, "--kubeconfig", KUBECONFIG, *words],
+        what=what,
+        seconds=KUBECTL_SECONDS,
+        environment=environment(),
+        stdin=stdin,
+    )

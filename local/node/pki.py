@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ class Identity(Leaf):
     renew_before: timedelta = RENEW_BEFORE
 
 
-LEAVES = (
+CONTROL_PLANE = (
     Identity(
         name="apiserver",
         user="kube-apiserver",
@@ -46,39 +47,68 @@ LEAVES = (
     ),
     Identity(name="apiserver-to-kubelet", user="kube-apiserver", group="system:masters", kubeconfig=False),
     Identity(
-        name="kubelet",
-        user=f"system:node:{NODE_NAME}",
-        group="system:nodes",
-        usages=(CLIENT, SERVER),
-        addresses=(NODE_ADDRESS,),
-        hosts=(NODE_NAME,),
-    ),
-    Identity(
         name="controller-manager",
         user="system:kube-controller-manager",
         usages=(CLIENT, SERVER),
         addresses=(NODE_ADDRESS,),
     ),
     Identity(name="scheduler", user="system:kube-scheduler", usages=(CLIENT, SERVER), addresses=(NODE_ADDRESS,)),
-    Identity(name="proxy", user="system:kube-proxy"),
-    Identity(name="network-policies", user=NETWORK_POLICIES),
     Identity(name="admin", user="admin", group="system:masters"),
 )
 
 
+def of_node(layout: Layout) -> tuple[Identity, ...]:
+    """The certificates that each node has."""
+    return (
+        Identity(
+            name="kubelet",
+            user=f"system:node:{layout.name}",
+            group="system:nodes",
+            usages=(CLIENT, SERVER),
+            addresses=(layout.address,),
+            hosts=(layout.name,),
+        ),
+        Identity(name="proxy", user="system:kube-proxy"),
+        Identity(name="network-policies", user=NETWORK_POLICIES),
+    )
+
+
 def ensure(layout: Layout, now: datetime | None = None) -> None:
-    """Makes what is missing, and renews a leaf that ends within a month or was made for other names.
+    """Makes what the first node lacks, and renews a leaf that ends within a month or was made for other names.
 
     Each file appears whole or not at all, and a leaf's key is in the file of its certificate, so an interruption
     leaves nothing that does not fit together.
     """
     now = now or datetime.now(UTC)
-    layout.pki.mkdir(parents=True, exist_ok=True)
-    layout.pki.chmod(0o700)
-    authority = Authority.ensure(f"{NODE_NAME} authority", authority_key(layout), authority_file(layout), now)
+    _directory(layout)
+    authority = _authority(layout, now)
     if not service_account_key(layout).exists():
         write(service_account_key(layout), pem(elliptic()))
-    for leaf in LEAVES:
+    _ensure(layout, authority, (*CONTROL_PLANE, *of_node(layout)), now)
+
+
+def join(layout: Layout, first: Layout, now: datetime | None = None) -> None:
+    """The same for a node that joins the first one, whose authority's key it does not get."""
+    now = now or datetime.now(UTC)
+    _directory(layout)
+    authority = _authority(first, now)
+    known = authority_file(first).read_bytes()
+    if not authority_file(layout).exists() or authority_file(layout).read_bytes() != known:
+        write(authority_file(layout), known)
+    _ensure(layout, authority, of_node(layout), now)
+
+
+def _directory(layout: Layout) -> None:
+    layout.pki.mkdir(parents=True, exist_ok=True)
+    layout.pki.chmod(0o700)
+
+
+def _authority(layout: Layout, now: datetime) -> Authority:
+    return Authority.ensure(f"{NODE_NAME} authority", authority_key(layout), authority_file(layout), now)
+
+
+def _ensure(layout: Layout, authority: Authority, leaves: Iterable[Identity], now: datetime) -> None:
+    for leaf in leaves:
         file = leaf_file(layout, leaf.name)
         if not authority.vouches(leaf, file, file, now):
             key = elliptic()

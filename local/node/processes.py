@@ -105,6 +105,11 @@ def recorded(record: Path) -> Process | None:
     return process if facts.split()[0] == boot() and alive(process.pid) == process else None
 
 
+def all_recorded(records: Path) -> list[Process]:
+    """The processes of a directory's records that still run."""
+    return [process for record in records.glob("*") if (process := recorded(record)) is not None]
+
+
 def runs(daemon: Daemon, records: Path) -> bool:
     """Whether this very daemon runs."""
     record = records / daemon.name

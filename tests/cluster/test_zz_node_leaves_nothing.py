@@ -14,7 +14,19 @@ import pytest
 
 from local import node as machine, tools
 from local.node import host, processes
-from local.node.layout import BRIDGE, CGROUP, CVMFS, PODS, RUN, SERVICES, SHARED_PLACES, this_machine
+from local.node.layout import (
+    BRIDGE,
+    CGROUP,
+    CVMFS,
+    NETWORK,
+    PODS,
+    RUN,
+    SECOND_PODS,
+    SERVICES,
+    SHARED_PLACES,
+    this_machine,
+)
+from local.node.second import PORT
 from local.paths import CHECKOUT
 from local.progress import Progress
 from local.refusal import Refusal
@@ -30,7 +42,7 @@ COMMAND_SECONDS = KUBECTL_SECONDS
 START_SECONDS = 600
 START = (
     "from pathlib import Path; import sys; from local import node; from local.progress import Progress;"
-    "node.start(Progress(total=1), Path(sys.argv[1]))"
+    "node.start(Progress(total=1), Path(sys.argv[1]), nodes=2)"
 )
 # Where shared mounts come and go, and FUSE's file system for its control: kubelet and containers make both at will.
 WORKLOAD = """
@@ -117,9 +129,9 @@ def ours() -> list[list[str]]:
     ]
 
 
-def start() -> Path:
+def start(nodes: int = 1) -> Path:
     progress = Progress(total=1)
-    return machine.start(progress, tools.ensure(progress, machine.TOOLS))
+    return machine.start(progress, tools.ensure(progress, machine.TOOLS), nodes)
 
 
 def use(directory: Path) -> None:
@@ -138,9 +150,10 @@ def nothing_runs_before_or_after() -> Iterator[None]:
     machine.stop()
 
 
-def test_a_node_that_was_used_and_stopped_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_node_that_was_used_and_stopped_leaves_nothing(nodes: int, tmp_path: Path) -> None:
     before = look()
-    start()
+    start(nodes)
     use(tmp_path)
     assert look() != before
     machine.stop()
@@ -151,9 +164,9 @@ def test_a_node_that_was_used_and_stopped_leaves_nothing(tmp_path: Path) -> None
 
 def test_nothing_that_bears_our_names_is_there_after_a_stop() -> None:
     after = look()
-    assert BRIDGE not in after.devices
+    assert not after.devices & {BRIDGE, NETWORK, PORT}
     assert after.cgroups == frozenset()
-    assert not any(name in after.rules for name in ("kube", BRIDGE, str(PODS), str(SERVICES)))
+    assert not any(name in after.rules for name in ("kube", BRIDGE, str(PODS), str(SERVICES), str(SECOND_PODS)))
     assert not any(Path(point).is_relative_to(place) for point in after.mounts for place in (CVMFS, RUN, LAYOUT.root))
     assert not RUN.exists()
     assert not LAYOUT.root.exists()
@@ -167,7 +180,9 @@ def test_what_the_kernel_was_told_is_what_it_was_told_before() -> None:
     assert {name: Path("/proc/sys", name).read_text().strip() for name in before} == before
 
 
-@pytest.mark.parametrize("last", ["logs", "containerd", "apiserver", "network-policies"])
+@pytest.mark.parametrize(
+    "last", ["logs", "containerd", "apiserver", "network-policies", f"kubelet of {LAYOUT.second.name}"]
+)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_start_that_was_cut_short_anywhere_is_finished_by_the_next_or_undone(last: str, how: signal.Signals) -> None:
     before = look()
@@ -198,9 +213,7 @@ def test_after_a_reboot_the_node_comes_back_with_what_was_in_it() -> None:
     kubectl = ["kubectl", "--kubeconfig", str(start())]
     output(*kubectl, "create", "configmap", "kept", "--from-literal=key=value")
     # What a power cut takes: every process, and all that lies in the kernel or on /run.
-    processes.kill(
-        [process for record in LAYOUT.processes.iterdir() if (process := processes.recorded(record)) is not None]
-    )
+    processes.kill(processes.all_recorded(LAYOUT.processes))
     host.end_containers(LAYOUT)
     host.forget(LAYOUT)
     shutil.rmtree(RUN)

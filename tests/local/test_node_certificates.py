@@ -16,6 +16,7 @@ from local.node.layout import API_SERVICE_ADDRESS, NODE_ADDRESS, Layout
 pytestmark = pytest.mark.fast
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LEAVES = (*pki.CONTROL_PLANE, *pki.of_node(Layout(root=Path("/"))))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_the_api_server_is_named_by_its_address_its_service_and_the_names_pods_u
     assert "kubernetes.default.svc" in names.get_values_for_type(x509.DNSName)
 
 
-@pytest.mark.parametrize("name", [leaf.name for leaf in pki.LEAVES])
+@pytest.mark.parametrize("name", [leaf.name for leaf in LEAVES])
 def test_a_leaf_is_signed_by_the_authority_and_lives_for_a_year(layout: Layout, name: str) -> None:
     certificate = leaf(layout, name)
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(pki.authority_file(layout).read_bytes()))
@@ -50,7 +51,7 @@ def test_a_leaf_is_signed_by_the_authority_and_lives_for_a_year(layout: Layout, 
 def test_only_the_administrator_and_the_api_server_as_kubelets_client_are_masters(layout: Layout) -> None:
     masters = {
         entry.name
-        for entry in pki.LEAVES
+        for entry in LEAVES
         for attribute in leaf(layout, entry.name).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         if attribute.value == "system:masters"
     }
@@ -86,7 +87,7 @@ def test_leaves_are_renewed_in_their_last_month_and_authority_and_service_accoun
     later = NOW + timedelta(days=340)
     pki.ensure(layout, later)
     assert [file.read_bytes() for file in kept] == before
-    assert {leaf(layout, entry.name).not_valid_after_utc for entry in pki.LEAVES} == {later + pki.LEAF_LIFE}
+    assert {leaf(layout, entry.name).not_valid_after_utc for entry in LEAVES} == {later + pki.LEAF_LIFE}
 
 
 def test_with_another_authority_every_leaf_is_made_anew(layout: Layout) -> None:
@@ -96,3 +97,28 @@ def test_with_another_authority_every_leaf_is_made_anew(layout: Layout) -> None:
     authority = x509.load_pem_x509_certificate(pki.authority_file(layout).read_bytes())
     assert leaf(layout, "kubelet") != before
     leaf(layout, "kubelet").verify_directly_issued_by(authority)
+
+
+def test_a_node_that_joins_is_known_by_its_own_name_and_address_and_gets_no_key_but_its_own(layout: Layout) -> None:
+    second = layout.second
+    pki.join(second, layout, NOW)
+    kubelet = leaf(second, "kubelet")
+    authority = x509.load_pem_x509_certificate(pki.authority_file(second).read_bytes())
+    kubelet.verify_directly_issued_by(authority)
+    names = kubelet.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.IPAddress) == [second.address]
+    (user,) = kubelet.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert user.value == "system:node:atlas-local-2"
+    held = {file.name for file in second.pki.iterdir() if b"PRIVATE KEY" in file.read_bytes()}
+    assert held == {f"{each.name}.pem" for each in pki.of_node(second)}
+
+
+def test_a_node_that_joins_follows_the_authority(layout: Layout) -> None:
+    pki.join(layout.second, layout, NOW)
+    before = contents(layout.second)
+    pki.join(layout.second, layout, NOW)
+    assert contents(layout.second) == before
+    pki.authority_file(layout).unlink()
+    pki.join(layout.second, layout, NOW)
+    authority = x509.load_pem_x509_certificate(pki.authority_file(layout).read_bytes())
+    leaf(layout.second, "kubelet").verify_directly_issued_by(authority)

@@ -24,7 +24,7 @@ GOOD = Facts(
     routes=(IPv4Network("192.168.1.0/24"), IPv4Network("172.17.0.0/16")),
     busy_ports=(),
     foreign_owner=None,
-    foreign_bridge=False,
+    foreign_bridges=(),
     foreign_kubelet=False,
     foreign_tables=(),
     foreign_cvmfs=False,
@@ -46,12 +46,13 @@ def test_a_machine_on_which_all_is_well_meets_no_objection() -> None:
         ({"bridge_filter": False}, "bridged packets", "modprobe br_netfilter"),
         ({"packet_queue": False}, "about packets", "modprobe nfnetlink_queue"),
         ({"foreign_owner": "/home/eve/node"}, "/home/eve/node", "stop it first"),
-        ({"foreign_bridge": True}, "atlas0 is not ours", "ip link delete atlas0"),
+        ({"foreign_bridges": ("atlas0",)}, "atlas0 is not ours", "ip link delete atlas0"),
         ({"foreign_kubelet": True}, "/var/lib/kubelet", "make up KUBECONFIG"),
         ({"foreign_tables": ("ip kube-proxy",)}, "table ip kube-proxy", "make up KUBECONFIG"),
         ({"foreign_cvmfs": True}, "/var/cvmfs", "unmount it"),
         ({"routes": (IPv4Network("10.0.0.0/8"),)}, "10.213.0.0/24", "remove the route to 10.0.0.0/8"),
         ({"routes": (IPv4Network("10.213.1.128/25"),)}, "10.213.1.0/24", "remove the route to 10.213.1.128/25"),
+        ({"routes": (IPv4Network("10.213.2.0/28"),)}, "10.213.2.0/24", "remove the route to 10.213.2.0/28"),
         ({"busy_ports": ((6443, "nginx (process 7)"),)}, "port 6443", "nginx (process 7)"),
         ({"memory": 500 * 2**20}, "500 MiB free", "end something"),
         ({"state_file_system": "nfs4"}, "on nfs4", "local disk"),
@@ -91,6 +92,6 @@ def test_effective_capabilities_and_free_memory_are_read_from_the_kernels_files(
 def test_the_default_route_and_our_own_bridges_are_nobody_elses_subnet() -> None:
     routes = (
         '[{"dst":"default","dev":"eth0"},{"dst":"10.213.0.0/24","dev":"atlas0"},{"dst":"10.1.2.3","dev":"tun0"},'
-        '{"dst":"192.168.1.0/24","dev":"eth0"}]'
+        '{"dst":"192.168.1.0/24","dev":"eth0"},{"dst":"10.213.2.0/24","dev":"atlas1"}]'
     )
     assert checks.foreign_routes(routes) == (IPv4Network("10.1.2.3/32"), IPv4Network("192.168.1.0/24"))

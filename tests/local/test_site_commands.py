@@ -31,6 +31,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["up", "--context", "mine"], "CONTEXT is about an existing cluster: add KUBECONFIG"),
         (["up", "--push", "registry.example.org"], "PUSH is about an existing cluster: add KUBECONFIG"),
         (["up", "--kubeconfig", "k"], "add PUSH=<a registry it pulls from>"),
+        (["up", "--nodes", "3"], "NODES is 1 or 2, not 3"),
+        (["up", "--nodes", "2", "--kubeconfig", "k"], "NODES is about nodes of this machine"),
         (["demo"], "there is no site on this machine: bring it up with `make up`"),
         (["status"], "there is no site on this machine: bring it up with `make up`"),
         (["env"], "there is no site on this machine: bring it up with `make up`"),
@@ -61,14 +63,14 @@ def test_a_machine_that_cannot_have_a_node_is_told_before_anything_is_built(monk
 
     monkeypatch.setattr(node, "check", refuse)
     with pytest.raises(Refusal, match="needs root"):
-        site.up(None, None, None)
+        site.up(None, None, None, 1)
     assert Target.recorded() is None
 
 
 def test_a_site_elsewhere_does_not_get_a_twin_here() -> None:
     Target(kubeconfig="k", cluster=UID).record()
     with pytest.raises(Refusal, match="runs on another cluster: say `make down`"):
-        site.up(None, None, None)
+        site.up(None, None, None, 1)
 
 
 def answers(told: dict[str, str]) -> Callable[..., str]:
