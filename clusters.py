@@ -100,9 +100,10 @@ def _node_pool(pool: settings.existing.NodePool) -> NodePool:
 
 
 def _azure(name: str, site: settings.AzureSite, opts: pulumi.ResourceOptions) -> Cluster:
-    from components.cluster.azure import AzureCluster, AzureClusterArgs, AzureJobPool, AzureOutbound
+    from components.cluster.azure import AzureCluster, AzureClusterArgs, AzureJobPool, AzureOutbound, AzureStorage
 
     own = site.cluster
+    storage = site.stage_out.own if site.stage_out else None
     args = AzureClusterArgs(
         **_common(site),
         subscription=own.subscription,
@@ -121,6 +122,7 @@ def _azure(name: str, site: settings.AzureSite, opts: pulumi.ResourceOptions) ->
             )
             for pool in site.job_pools
         ],
+        storage=AzureStorage(redundancy=storage.redundancy, keep_days=storage.keep_days) if storage else None,
     )
     return AzureCluster(name, args, opts)
 

@@ -109,6 +109,12 @@ class MetricsDatabaseOutputs(_Promise):
     user: str = Field(description="Secret of the site's namespace: username and password")
 
 
+class StageOutOutputs(_Promise):
+    """Where payloads put what they made."""
+
+    container: str = Field(description="URL of a container of Azure Blob")
+
+
 class SiteOutputs(_Promise):
     """One site."""
 
@@ -123,6 +129,7 @@ class SiteOutputs(_Promise):
     metrics: MetricsOutputs
     metrics_database: MetricsDatabaseOutputs | None = Field(default=None, description="null where the site has none")
     time_series: TimeSeriesOutputs | None = Field(default=None, description="null where the site makes none")
+    stage_out: StageOutOutputs | None = Field(default=None, description="null where the site offers none")
 
 
 class Outputs(_Promise):
@@ -207,6 +214,7 @@ def describe(site: Site) -> Mapping[str, Any]:
         },
         "metricsDatabase": {"url": site.metrics.url, "user": site.metrics.user} if site.metrics else None,
         "timeSeries": _time_series(site),
+        "stageOut": {"container": site.stage_out.container} if site.stage_out else None,
     }
 
 

@@ -14,6 +14,7 @@ from components.namespaces import Namespaces, NamespacesArgs
 from components.nodes import MONITOR, NAME as NODES, Nodes, NodesArgs
 from components.seccomp import Seccomp, SeccompArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
+from components.stageout import StageOut, StageOutArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
 from components.timeseries import Timeseries, TimeseriesArgs
 from components.vacuum import Vacuum, VacuumArgs
@@ -121,11 +122,12 @@ class Site(pulumi.ComponentResource):
             if site.startds.payload_containers == "userNamespaces"
             else None
         )
+        self.stage_out = (
+            StageOut(f"{name}-stage-out", _stage_out(self, site.stage_out), on_it) if site.stage_out else None
+        )
+        needs = [self.squids, self.cvmfs, self.credentials, self.vacuum, self.seccomp, self.stage_out]
         self.startds = Startds(
-            f"{name}-startds",
-            _startds(self, images),
-            on_it,
-            needs=[self.squids, self.cvmfs, self.credentials, self.vacuum, *([self.seccomp] if self.seccomp else [])],
+            f"{name}-startds", _startds(self, images), on_it, needs=[each for each in needs if each is not None]
         )
         self.register_outputs({"namespace": self.namespaces.site})
 
@@ -208,6 +210,8 @@ def _accounting(site: Site, accounting: settings.Accounting, images: settings.Im
     if isinstance(own, settings.AzureSite):
         subscription = own.cluster.subscription
         groups = (naming.azure(own.lasting_name), naming.azure_nodes(own.lasting_name))
+        if own.stage_out and own.stage_out.own:
+            groups += (naming.azure_data(own.lasting_name),)
     return AccountingArgs(
         site=own.lasting_name,
         namespace=site.namespaces.site,
@@ -297,6 +301,17 @@ def _monitoring(site: Site, monitoring: settings.Monitoring) -> MonitoringArgs:
     )
 
 
+def _stage_out(site: Site, stage_out: settings.StageOut) -> StageOutArgs:
+    made = site.cluster.container
+    return StageOutArgs(
+        site=site.settings.lasting_name,
+        namespace=site.namespaces.site,
+        container=made.url if made else str(stage_out.container),
+        identity=made.identity if made else None,
+        secret=stage_out.secret,
+    )
+
+
 def _startds(site: Site, images: settings.Images) -> StartdsArgs:
     own, startds = site.settings, site.settings.startds
     return StartdsArgs(
@@ -312,6 +327,8 @@ def _startds(site: Site, images: settings.Images) -> StartdsArgs:
         proxy=site.squids.vip,
         pools=site.cluster.pools or (),
         seccomp_profile=site.seccomp.profile if site.seccomp else None,
+        stage_out=site.stage_out.sources if site.stage_out else (),
+        account=site.stage_out.account if site.stage_out else None,
         size=StartdSize(
             cores=startds.cores,
             requested_cores=startds.requested_cores or startds.cores,

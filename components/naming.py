@@ -23,6 +23,7 @@ GOOGLE_CLUSTER_MAX = 40
 GOOGLE_ACCOUNT_MAX = 30
 AMAZON_ROLE_MAX = 64
 _SHORT_CHECKSUM_LENGTH = 8
+_ACCOUNT_SITE_LENGTH = 11  # of the 24 that a storage account's name may have
 
 
 def is_site_name(name: str) -> bool:
@@ -89,9 +90,25 @@ def azure_dns_prefix(site: str) -> str:
     return _cut(azure(site), AZURE_DNS_PREFIX_MAX)
 
 
-def azure_role_assignment(site: str, subscription: str) -> str:
-    """The UUID by which Azure knows that the cluster may use its network; no two in a tenant may be the same."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"atlas-sites/{subscription}/{azure(site)}/network"))
+def azure_data(site: str) -> str:
+    """The resource group of what payloads make, apart from the cluster's: at most 90 characters."""
+    return f"{azure(site)}-data"
+
+
+def azure_account(site: str, subscription: str) -> str:
+    """The storage account: 3 to 24 small letters and digits, which nobody else in the world has."""
+    digest = hashlib.sha256(f"{subscription}/{azure(site)}".encode()).hexdigest()
+    return f"atlas{_checked(site).replace('-', '')[:_ACCOUNT_SITE_LENGTH]}{digest[:_SHORT_CHECKSUM_LENGTH]}"
+
+
+def azure_startds(site: str) -> str:
+    """The identity of startds on Azure: at most 128 characters."""
+    return f"{azure(site)}-startds"
+
+
+def azure_role_assignment(site: str, subscription: str, what: str) -> str:
+    """The UUID by which Azure knows that the site may use something; no two in a tenant may be the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"atlas-sites/{subscription}/{azure(site)}/{what}"))
 
 
 def google(site: str) -> str:

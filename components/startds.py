@@ -1,6 +1,6 @@
 """The site's workers: the pod that each startd runs in, and the StartdSet that says how many there may be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,8 @@ class StartdsArgs:
         proxy: the address of the squids, for payloads.
         pools: nodes that they may go to, besides those that keep nobody off.
         seccomp_profile: on each node, with which payloads can start containers; none: they need not.
+        stage_out: sources of the volume that tells payloads where to put what they made; none: nowhere.
+        account: that startds run as; none: that which each pod has.
     """
 
     site: str
@@ -124,6 +126,8 @@ class StartdsArgs:
     proxy: str
     pools: Sequence[NodePool] = ()
     seccomp_profile: str | None = None
+    stage_out: Sequence[Mapping[str, Any]] = ()
+    account: pulumi.Input[str] | None = None
     size: StartdSize
     times: StartdTimes
     limits: StartdLimits
@@ -221,6 +225,7 @@ def template(args: StartdsArgs) -> dict[str, Any]:
         },
         "spec": {
             "automountServiceAccountToken": False,
+            **({} if args.account is None else {"serviceAccountName": args.account}),
             "enableServiceLinks": False,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": args.times.drain + LEAVING_SECONDS,
@@ -241,9 +246,15 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 {"name": "cvmfs", "persistentVolumeClaim": {"claimName": args.cvmfs_claim, "readOnly": True}},
                 {"name": "credentials", "secret": {"secretName": args.credentials, "defaultMode": 0o440}},
                 {"name": "pod", "downwardAPI": {"items": [_file("requested", _annotation("requested"))]}},
+                *([{"name": "stage-out", "projected": _projected(args.stage_out)}] if args.stage_out else []),
             ],
         },
     }
+
+
+def _projected(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several things in one directory, for the pod's user and no other."""
+    return {"defaultMode": 0o440, "sources": [dict(source) for source in sources]}
 
 
 def _placement(pools: Sequence[NodePool]) -> dict[str, Any]:
@@ -336,6 +347,11 @@ def _startd(args: StartdsArgs) -> dict[str, Any]:
             {"name": "credentials", "mountPath": "/etc/atlas-sites/credentials", "readOnly": True},
             # A volume, unlike a variable, follows the annotation while the pod runs.
             {"name": "pod", "mountPath": "/etc/atlas-sites/pod", "readOnly": True},
+            *(
+                [{"name": "stage-out", "mountPath": "/etc/atlas-sites/stage-out", "readOnly": True}]
+                if args.stage_out
+                else []
+            ),
             _mount_of_software(),
         ],
         # Started is what the pool knows, Ready what has had a payload: the vacuum controller's proof that there is

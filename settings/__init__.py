@@ -14,11 +14,11 @@ from settings.images import Images, images_of
 from settings.portal import Portal, portal_of
 from settings.sites import sites_of
 from settings.values import Closed
-from settings.workload import Metrics, Monitoring
+from settings.workload import Metrics, Monitoring, StageOut
 
 __all__ = [
     "Accounting", "AmazonSite", "AzureSite", "CloudSite", "ExistingSite", "GoogleSite", "Images", "Ledger",
-    "Metrics", "Monitoring", "Portal", "Series", "Settings", "Site", "load",
+    "Metrics", "Monitoring", "Portal", "Series", "Settings", "Site", "StageOut", "load",
 ]  # fmt: skip
 
 

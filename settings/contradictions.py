@@ -8,7 +8,7 @@ from settings.azure_contradictions import azure_contradictions
 from settings.clouds import AmazonSite, AzureSite, CloudSite, GoogleSite, JobPool
 from settings.existing import ExistingSite, NodePool
 from settings.google_contradictions import google_contradictions
-from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Cvmfs, Startds
+from settings.workload import PILOT_FLOOR_HOURS, AnySite, Credentials, Cvmfs, StageOut, Startds
 
 Site = ExistingSite | CloudSite
 # squid's index of its disk cache: 14 MiB of memory for each GiB on 64-bit machines.
@@ -59,6 +59,8 @@ def _site_contradictions(site: Site, *, secret: bool) -> Iterator[str]:
     yield from _accounting_contradictions(site)
     if site.metrics is not None:
         yield from ledger_contradictions("metrics.store", site.metrics.store)
+    if site.stage_out is not None:
+        yield from _stage_out_contradictions(site.stage_out, on_azure=isinstance(site, AzureSite))
     if isinstance(site, ExistingSite):
         yield from _pool_contradictions(site.pools or ())
         yield from _cost_contradictions(site)
@@ -95,6 +97,15 @@ def _cvmfs_contradictions(cvmfs: Cvmfs) -> Iterator[str]:
         yield "cvmfs.claim is missing: with mode csi name the claim of the CVMFS driver (docs/runbooks/cvmfs.md)"
     if cvmfs.mode != "csi" and cvmfs.claim is not None:
         yield f"cvmfs.claim is {cvmfs.claim!r}, but with mode {cvmfs.mode} the claim is made here: leave it out"
+
+
+def _stage_out_contradictions(stage_out: StageOut, *, on_azure: bool) -> Iterator[str]:
+    given = stage_out.container is not None and stage_out.secret is not None
+    mixed = stage_out.container is not None or stage_out.secret is not None
+    if (stage_out.own is not None and mixed) or not (given or stage_out.own is not None):
+        yield "stageOut must be either own, or container and secret"
+    elif stage_out.own is not None and not on_azure:
+        yield "stageOut.own is made by sites of kind azure: name a container that is there, and the Secret with its SAS"
 
 
 def _cost_contradictions(site: ExistingSite) -> Iterator[str]:

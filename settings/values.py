@@ -91,6 +91,13 @@ Destination = Annotated[
 ]
 Repository = Annotated[str, like(rf"{_LABEL}(\.{_LABEL})+", "the full name of a CVMFS repository, as in atlas.cern.ch")]
 Url = Annotated[str, like(r"https?://[^\s|;]+", "an http:// or https:// address")]
+ContainerUrl = Annotated[
+    str,
+    like(
+        rf"https://{HOST}(:[0-9]+)?(/[a-z0-9]+)?/[a-z0-9]([a-z0-9]|-(?!-)){{1,61}}[a-z0-9]",
+        "the address of a container, as in https://account.blob.core.windows.net/container, without a SAS",
+    ),
+]
 Network = Annotated[str, allowed(_is_network, "a network in CIDR form, as in 192.0.2.0/24, but not all networks")]
 PoolNetwork = Annotated[
     str,

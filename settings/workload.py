@@ -9,6 +9,7 @@ from settings.values import (
     AtlasSite,
     Certificates,
     Closed,
+    ContainerUrl,
     Destination,
     Fqan,
     HostPort,
@@ -137,6 +138,27 @@ class Metrics(Closed):
     store: Ledger = Ledger()
 
 
+class OwnContainer(Closed):
+    """A container that a site on AKS makes for itself, and that startds are let into by an identity of theirs.
+
+    `keep_days` is how long what was deleted or overwritten can be had back.
+    """
+
+    redundancy: Literal["LRS", "ZRS", "GRS"] = "LRS"
+    keep_days: Annotated[int, Field(ge=1, le=365)] = 14
+
+
+class StageOut(Closed):
+    """Where payloads put what they made: a container of Azure Blob, of the site's own or one that is there already.
+
+    For the latter `secret`, of the site's namespace, has a SAS under the key sas, which may read, create and write.
+    """
+
+    own: OwnContainer | None = None
+    container: ContainerUrl | None = None
+    secret: ObjectName | None = None
+
+
 class Limits(Closed):
     """How much the site's startds may use together."""
 
@@ -209,6 +231,7 @@ class AnySite(Closed):
     accounting: Accounting | None = None
     metrics: Metrics | None = None
     monitoring: Monitoring | None = None
+    stage_out: StageOut | None = None
     keepalive_seconds: Annotated[int, Field(ge=30, le=KEEPALIVE_MAX_SECONDS)] = 180
     # That payloads reach by no port but DNS, squids and the pool: private and link-local ones always, and these.
     closed_networks: tuple[Network, ...] = ()

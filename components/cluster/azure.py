@@ -10,14 +10,15 @@ from pulumi_azure_native import authorization, containerservice as aks, managedi
 
 from components import naming
 from components.after import after
-from components.cluster import azure_kubeconfig, azure_nodes, azure_pools, question
+from components.cluster import azure_kubeconfig, azure_nodes, azure_pools, azure_storage, question
 from components.cluster.azure_network import LOAD_BALANCER, AzureOutbound, NodeNetwork, load_balancer, node_network
 from components.cluster.azure_pools import AzureJobPool
+from components.cluster.azure_storage import AzureStorage
 from components.cluster.cluster import Cluster
 from components.cluster.plan import ClusterArgs, Maintenance
 from components.labels import cost_tags
 
-__all__ = ["AzureCluster", "AzureClusterArgs", "AzureJobPool", "AzureOutbound"]
+__all__ = ["AzureCluster", "AzureClusterArgs", "AzureJobPool", "AzureOutbound", "AzureStorage"]
 
 # Azure's built-in role "Network Contributor", the same in each tenant.
 NETWORK_CONTRIBUTOR = "4d97b98b-1d4f-4787-a291-c67834d212e7"
@@ -38,6 +39,7 @@ class AzureClusterArgs(ClusterArgs):
         maintenance: when nodes may be renewed.
         outbound: how nodes reach the outside.
         job_pools: for startds.
+        storage: a container for what payloads make, if any.
     """
 
     subscription: str
@@ -46,6 +48,7 @@ class AzureClusterArgs(ClusterArgs):
     maintenance: Maintenance
     outbound: AzureOutbound
     job_pools: Sequence[AzureJobPool]
+    storage: AzureStorage | None = None
 
 
 class AzureCluster(Cluster):
@@ -99,6 +102,11 @@ class AzureCluster(Cluster):
             )
             for pool in args.job_pools
         ]
+        if args.storage is not None:
+            whose = azure_storage.Whose(
+                site=args.site, subscription=args.subscription, region=args.region, group=grouped, cluster=cluster
+            )
+            self.container = azure_storage.container(name, whose, args.storage, own)
         self.region = args.region
         self.pools = [azure_pools.node_pool(pool) for pool in args.job_pools]
         self.reach(name, _kubeconfig(args.site, azure, cluster), f"{args.site}-cluster", needs=[cluster, grant, *pools])
@@ -164,7 +172,7 @@ def _network_grant(
     role = f"/subscriptions/{args.subscription}/providers/Microsoft.Authorization/roleDefinitions/{NETWORK_CONTRIBUTOR}"
     return authorization.RoleAssignment(
         f"{name}-grant",
-        role_assignment_name=naming.azure_role_assignment(args.site, args.subscription),
+        role_assignment_name=naming.azure_role_assignment(args.site, args.subscription, "network"),
         scope=network.subnet,
         role_definition_id=role,
         # Azure alone knows it; where the identity could not be made the engine leaves this out, but checks it first.

@@ -7,6 +7,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.cluster.kubeconfig import NOWHERE
 from components.cluster.pools import NodePool
+from components.stageout import Container
 
 
 class Cluster(pulumi.ComponentResource):
@@ -18,6 +19,7 @@ class Cluster(pulumi.ComponentResource):
         needs: without which nothing can be made in it: whatever is to be depends on them.
         region: of the cloud; None for a cluster that is none of ours.
         pools: on which startds may run, as an autoscaler may fill them; None if nobody knows.
+        container: for what payloads make, where one was made with the cluster.
     """
 
     kubeconfig: pulumi.Output[str]
@@ -25,6 +27,7 @@ class Cluster(pulumi.ComponentResource):
     needs: Sequence[pulumi.Resource]
     region: str | None
     pools: Sequence[NodePool] | None
+    container: Container | None = None
 
     def reach(
         self, name: str, kubeconfig: pulumi.Input[str], identifier: str, needs: Sequence[pulumi.Resource]

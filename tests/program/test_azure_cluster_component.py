@@ -11,7 +11,14 @@ from hypothesis import given
 import settings
 from components import naming
 from components.cluster import azure_kubeconfig, azure_nodes, azure_pools
-from components.cluster.azure import AzureCluster, AzureClusterArgs, AzureJobPool, AzureOutbound, upgrade_channel
+from components.cluster.azure import (
+    AzureCluster,
+    AzureClusterArgs,
+    AzureJobPool,
+    AzureOutbound,
+    AzureStorage,
+    upgrade_channel,
+)
 from components.cluster.machines import machines
 from components.cluster.plan import Maintenance, SystemPool
 from components.cluster.pools import JOBS, LABEL
@@ -31,6 +38,7 @@ CLUSTER, POOL, WINDOW = f"{AKS}ManagedCluster", f"{AKS}AgentPool", f"{AKS}Mainte
 GRANT = "azure-native:authorization:RoleAssignment"
 SUBNET = "azure-native:network:Subnet"
 GATEWAY = "azure-native:network:NatGateway"
+RESOURCE_GROUP = "azure-native:resources:ResourceGroup"
 ADDRESS = "azure-native:network:PublicIPAddress"
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
 GROUP = "00000000-0000-0000-0000-00000000000b"
@@ -375,7 +383,80 @@ def test_names_keep_to_azures_limits(site: str) -> None:
 def test_long_names_that_begin_alike_have_prefixes_and_grants_of_their_own() -> None:
     one, other = "a" * 55 + "b", "a" * 55 + "c"
     assert naming.azure_dns_prefix(one) != naming.azure_dns_prefix(other)
-    assert naming.azure_role_assignment(one, "x") != naming.azure_role_assignment(other, "x")
+    assert naming.azure_role_assignment(one, "x", "network") != naming.azure_role_assignment(other, "x", "network")
+
+
+STORAGE = AzureStorage(redundancy="ZRS", keep_days=30)
+BLOB = "azure-native:storage:"
+DATA = "atlas-tide-data"
+
+
+def test_a_container_has_a_group_of_its_own_that_is_protected_as_all_is_that_holds_data() -> None:
+    monitor = declared(storage=STORAGE)
+    tree.check(monitor)
+    account, container = monitor.one(f"{BLOB}StorageAccount"), monitor.one(f"{BLOB}BlobContainer")
+    (group,) = (each for each in monitor.all(RESOURCE_GROUP) if each.inputs["resourceGroupName"] == DATA)
+    assert group.protect
+    assert account.protect
+    assert container.protect
+    assert {each.inputs["resourceGroupName"] for each in monitor.all() if each.type.startswith(BLOB)} == {DATA}
+    assert account.inputs["sku"] == {"name": "Standard_ZRS"}
+
+
+def test_nobody_is_let_in_by_a_key_without_tls_or_without_a_name() -> None:
+    monitor = declared(storage=STORAGE)
+    account = monitor.one(f"{BLOB}StorageAccount").inputs
+    assert account["minimumTlsVersion"] == "TLS1_2"
+    assert account["enableHttpsTrafficOnly"] is True
+    shut = ("allowBlobPublicAccess", "allowSharedKeyAccess", "allowCrossTenantReplication", "isLocalUserEnabled")
+    assert [account[key] for key in shut] == [False] * len(shut)
+    assert monitor.one(f"{BLOB}BlobContainer").inputs["publicAccess"] == "None"
+
+
+def test_what_is_overwritten_or_deleted_can_be_had_back_and_is_paid_for_no_longer_than_that() -> None:
+    monitor = declared(storage=STORAGE)
+    history = monitor.one(f"{BLOB}BlobServiceProperties").inputs
+    assert history["isVersioningEnabled"] is True
+    assert (
+        history["deleteRetentionPolicy"] == history["containerDeleteRetentionPolicy"] == {"enabled": True, "days": 30}
+    )
+    (rule,) = monitor.one(f"{BLOB}ManagementPolicy").inputs["policy"]["rules"]
+    assert rule["definition"]["actions"] == {"version": {"delete": {"daysAfterCreationGreaterThan": 30}}}
+
+
+def test_startds_alone_may_write_there_and_there_alone() -> None:
+    monitor = declared(storage=STORAGE)
+    (grant,) = (each for each in monitor.all(GRANT) if "storageAccounts" in each.inputs["scope"])
+    account = naming.azure_account("tide", SUBSCRIPTION)
+    assert grant.inputs["scope"].endswith(f"/{DATA}/providers/Microsoft.Storage/storageAccounts/{account}"
+                                          "/blobServices/default/containers/out")  # fmt: skip
+    assert grant.inputs["roleDefinitionId"].endswith("/ba92f5b4-2d11-453d-a403-e96b0029c9fe")
+    trust = monitor.one("azure-native:managedidentity:FederatedIdentityCredential").inputs
+    assert (trust["subject"], trust["audiences"]) == (
+        "system:serviceaccount:tide:startd", ["api://AzureADTokenExchange"],
+    )  # fmt: skip
+
+
+def test_without_stage_out_nothing_of_a_storage_is_made() -> None:
+    assert [each for each in declared().all() if each.type.startswith(BLOB)] == []
+
+
+def test_the_stack_that_is_shown_with_a_container_tells_startds_of_it() -> None:
+    stack = configuration("azure")
+    stack["atlas-sites:sites"][0]["stageOut"] = {"own": {}}
+    monitor = run(stack)
+    maps = [each.inputs.get("data", {}) for each in monitor.all("kubernetes:core/v1:ConfigMap")]
+    (told,) = (each for each in maps if "container" in each)
+    account = naming.azure_account("tide", stack["atlas-sites:sites"][0]["cluster"]["subscription"])
+    assert told["container"] == f"https://{account}.blob.core.windows.net/out"
+    pod = monitor.one("kubernetes:vacuum.atlas-sites.io/v1alpha1:StartdSet").inputs["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "startd"
+
+
+@given(site_names)
+def test_the_name_of_a_storage_account_keeps_to_azures_limits(site: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]{3,24}", naming.azure_account(site, SUBSCRIPTION))
+    assert naming.azure_account(site, SUBSCRIPTION) != naming.azure_account(site, GROUP)
 
 
 def site(**changes: dict[str, Any]) -> settings.AzureSite:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from stageout.place import OFFERED
 
 from components.cluster.pools import JOBS, LABEL, NodePool, Taint
 from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, specification, template
@@ -104,6 +105,18 @@ def test_the_profile_for_payload_containers_is_that_of_the_startd_alone() -> Non
     assert context["seccompProfile"] == {"type": "Localhost", "localhostProfile": "atlas-sites/x.json"}
     assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]})
     assert told(pod, "PAYLOAD_CONTAINERS") == "userNamespaces"
+
+
+def test_where_files_go_out_a_startd_is_told_where_and_by_what_and_holds_no_token_of_the_cluster() -> None:
+    sources = [{"configMap": {"name": "stage-out"}}]
+    pod = template(replace(arguments(), stage_out=sources, account="startd"))["spec"]
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "stage-out")
+    assert volume["projected"]["sources"] == sources
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "stage-out")
+    assert (mount["mountPath"], mount["readOnly"]) == (str(OFFERED), True)
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("startd", False)
+    assert "serviceAccountName" not in spec()
+    assert "stage-out" not in str(spec())
 
 
 def test_without_payload_containers_a_startd_has_the_runtimes_own_profile() -> None:

@@ -51,7 +51,8 @@ ARGS = StartdsArgs(
 
 
 def environment() -> dict[str, str]:
-    return Settings.read(GIVEN).environment(METHODS, Path("/scratch/credentials"), user_namespaces=True)
+    credentials = Path("/scratch/credentials")
+    return Settings.read(GIVEN).environment(METHODS, credentials, user_namespaces=True, stage_out=False)
 
 
 def test_htcondor_is_told_all_that_its_configuration_asks_for_and_nothing_else_but_what_every_program_reads() -> None:

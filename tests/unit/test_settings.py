@@ -321,6 +321,40 @@ def test_a_claim_is_named_with_mode_csi_and_with_no_other(cvmfs: dict[str, str],
     assert told(with_change("cvmfs", {"repositories": ["atlas.cern.ch"], **cvmfs})) == [f"sites[0].cvmfs.{sentence}"]
 
 
+CONTAINER = "https://atlas.blob.core.windows.net/out"
+EITHER = "must be either own, or container and secret."
+
+
+@pytest.mark.parametrize(
+    ("stage_out", "sentence"),
+    [
+        ({}, EITHER),
+        ({"container": CONTAINER}, EITHER),
+        ({"secret": "sas"}, EITHER),
+        ({"own": {}, "container": CONTAINER, "secret": "sas"}, EITHER),
+        (
+            {"own": {}},
+            "own is made by sites of kind azure: name a container that is there, and the Secret with its SAS.",
+        ),
+    ],
+)
+def test_files_go_out_to_a_container_of_the_sites_own_or_to_one_that_is_there(
+    stage_out: dict[str, Any], sentence: str
+) -> None:
+    (found,) = told(with_change("stageOut", stage_out))
+    assert found in {f"sites[0].stageOut {sentence}", f"sites[0].stageOut.{sentence}"}
+    assert told(with_change("stageOut", {"container": CONTAINER, "secret": "sas"})) == []
+
+
+@pytest.mark.parametrize(
+    "container",
+    ["http://atlas.blob.core.windows.net/out", "https://atlas.blob.core.windows.net", f"{CONTAINER}?sig=x", "out"],
+)
+def test_a_container_is_named_by_its_address_and_without_what_opens_it(container: str) -> None:
+    (sentence,) = told(with_change("stageOut", {"container": container, "secret": "sas"}))
+    assert sentence.startswith(f"sites[0].stageOut.container is '{container}'; allowed: the address of a container, ")
+
+
 def test_all_mistakes_of_all_sites_and_of_the_images_are_told_at_once() -> None:
     found = told(with_change("name", "A"), with_change("atlasSite", ...), images=None)
     assert [sentence.split(" is ")[0] for sentence in found] == ["images", "sites[0].name", "sites[1].atlasSite"]

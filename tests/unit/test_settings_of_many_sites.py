@@ -63,7 +63,7 @@ def test_who_a_site_is_and_what_its_cluster_is_cannot_be_shared(key: str) -> Non
         (
             f"defaults.{key} is not a key: "
             "sites may share accounting, atlasSite, closedNetworks, credentials, cvmfs, keepaliveSeconds, "
-            "metrics, monitoring, nodes, pool, squid, startds."
+            "metrics, monitoring, nodes, pool, squid, stageOut, startds."
         )
     ]
 

@@ -89,13 +89,16 @@ class Settings:
                 )
         return settings
 
-    def environment(self, methods: tuple[str, ...], credentials: Path, *, user_namespaces: bool) -> dict[str, str]:
+    def environment(
+        self, methods: tuple[str, ...], credentials: Path, *, user_namespaces: bool, stage_out: bool
+    ) -> dict[str, str]:
         """What images/startd/condor/startd.conf takes from the environment, and nothing else.
 
         Args:
             methods: of authentication, in the order in which they are offered to the pool.
             credentials: where the private copies lie.
             user_namespaces: whether payloads can make them.
+            stage_out: whether they can bring files out.
         """
         return {
             "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
@@ -114,6 +117,7 @@ class Settings:
             # 120 of 180: what is sent through the collector's connection, not only acknowledged by its kernel.
             "HEARTBEAT_SECONDS": str(self.keepalive_seconds * 2 // 3),
             "HAS_USER_NAMESPACES": str(user_namespaces),
+            "HAS_STAGE_OUT": str(stage_out),
             "AUTHENTICATION_METHODS": ", ".join(methods),
             "TOKENS": str(credentials / "tokens"),
             "AUTHORITY": str(credentials / "ca.pem"),

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from types import FrameType
 
+from stageout import place
+
 from reporter import containers, jobs, leaving, message, places, software
 from reporter.codes import Code
 from reporter.credentials import SECRET, Credentials
@@ -79,7 +81,9 @@ class Supervisor:
             asked = Outcome(code=Code.ASKED, reason="Asked", sentence="it was asked to leave before it began")
             self._say(asked)
             return asked
-        environment = self._settings.environment(methods, self._credentials.copies, user_namespaces=failure is None)
+        environment = self._settings.environment(
+            methods, self._credentials.copies, user_namespaces=failure is None, stage_out=place.offered()
+        )
         try:
             master = subprocess.Popen([MASTER, "-f"], env=environment, cwd=places.SCRATCH, stdin=subprocess.DEVNULL)
         except OSError as error:

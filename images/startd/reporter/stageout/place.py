@@ -12,6 +12,11 @@ OFFERED = Path("/etc/atlas-sites/stage-out")
 URL = re.compile(r"(https://[^/?#\s]+(?:/[^/?#\s]+)*)/([a-z0-9-]+)")
 
 
+def offered(directory: Path = OFFERED) -> bool:
+    """Whether there is all that a stage-out needs; not whether the storage lets it in."""
+    return (directory / "container").exists() and any((directory / name).exists() for name in ("sas", "token"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A container of Azure Blob.
