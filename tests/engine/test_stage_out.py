@@ -17,21 +17,14 @@ from aiohttp.test_utils import unused_port
 from stageout.fault import Exit
 
 from local import tools
-from local.paths import CHECKOUT
 from local.progress import Progress
 from tests.storage import azurite
 from tests.storage.azurite import Azurite
+from tests.storage.calling import PROGRAM, SOURCES
 from tests.storage.spoiler import Spoiler
 
 pytestmark = pytest.mark.engine
 
-# As bin/stage-out, but for where the site says what it offers.
-PROGRAM = """
-import sys
-from pathlib import Path
-from stageout import main
-sys.exit(main.main(sys.argv[3:], Path(sys.argv[1]), sys.argv[2]))
-"""
 MIB = 2**20
 SECONDS = 300
 SLOWLY = {"RCLONE_BWLIMIT": "6M"}
@@ -72,7 +65,7 @@ class Site:
     def start(self, directory: str, *files: Path, **more: str) -> "subprocess.Popen[str]":
         environment = {
             **os.environ,
-            "PYTHONPATH": str(CHECKOUT / "images" / "startd" / "reporter"),
+            "PYTHONPATH": str(SOURCES),
             "SSL_CERT_FILE": str(self.server.authority),
             **more,
         }
@@ -148,6 +141,15 @@ def test_other_content_under_the_name_is_not_touched_and_the_other_files_get_the
         f"stage-out: {site.server.url}/{directory}/taken holds other content ({size} bytes, MD5 "
     )
     assert site.server.blob(f"{directory}/taken").content == others
+
+
+def test_content_of_which_nobody_knows_the_md5_is_taken_for_others_though_it_is_as_large(site: Site) -> None:
+    content = os.urandom(1000)
+    site.server.put_in_blocks("mc/unknown/hits", content)
+    code, told, said = site.run("mc/unknown", site.file("hits", os.urandom(1000)))
+    assert (code, told) == (Exit.TAKEN, [])
+    assert "holds other content (1000 bytes, MD5 unknown)" in said
+    assert site.server.blob("mc/unknown/hits").content == content
 
 
 def test_an_empty_blob_that_was_left_behind_gives_way(site: Site) -> None:

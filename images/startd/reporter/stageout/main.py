@@ -1,7 +1,8 @@
 """stage-out DIRECTORY FILE…: each file is there under its own name, with the MD5 that it has here, or you are told.
 
-Files are looked for first, so that a second call copies what is missing and nothing else. Nothing that is there is
-overwritten, and no file here is removed. One line of JSON for each file that is there and right: file, url, bytes, md5.
+A second call copies what is missing and nothing else. Nothing there is overwritten, and nothing here is removed.
+
+One line of JSON for each file that is there and right: file, url, bytes, md5.
 """
 
 import argparse
@@ -53,17 +54,18 @@ def stage_out(rclone: Rclone, files: Sequence[File]) -> Iterable[tuple[File, Fau
         Fault: nobody can say what is there.
     """
     names = [file.path.name for file in files]
-    there = rclone.look(names)
-    why: Fault | None = None
+    missing = sorted(files, key=lambda file: file.path)
     for attempt in range(TRIES):
-        missing = [file for file in files if _missing(file, there.get(file.path.name))]
-        if not missing or (why is not None and why.code is not Exit.UNFINISHED):
-            break
         if attempt:
             time.sleep(PAUSE_SECONDS)
+        why: Fault | None = None
         for directory, some in groupby(missing, key=lambda file: file.path.parent):
-            why = rclone.copy(directory, [file.path.name for file in some]) or why
+            # Again only what was looked for and is not there: nothing of others is overwritten.
+            why = rclone.copy(directory, [file.path.name for file in some], overwrite=attempt > 0) or why
         there = rclone.look(names)
+        missing = [file for file in missing if _missing(file, there.get(file.path.name))]
+        if not missing or (why is not None and why.code is not Exit.UNFINISHED):
+            break
     return [(file, _wrong(rclone, file, there, why)) for file in files]
 
 

@@ -60,12 +60,14 @@ class Rclone:
             raise fault(self.place, done.stderr)
         return {each["Path"]: Held(each["Size"], each.get("Hashes", {}).get("md5")) for each in json.loads(done.stdout)}
 
-    def copy(self, directory: Path, names: Iterable[str]) -> Fault | None:
-        """Copies files of a local directory; why it did not get all of them there, if so.
+    def copy(self, directory: Path, names: Iterable[str], *, overwrite: bool) -> Fault | None:
+        """Copies files of a local directory that are not there yet; why it did not get all of them there, if so.
 
-        It takes as long as bytes move: only what stands still is bounded.
+        Without an MD5 it takes what is there and as large for the same, so look afterwards. It takes as long as bytes
+        move: only what stands still is bounded.
         """
-        done = self._run(["copy", "--copy-links", "--checksum", str(directory), self._target], names, None)
+        careful = [] if overwrite else ["--immutable"]
+        done = self._run(["copy", "--copy-links", "--checksum", *careful, str(directory), self._target], names, None)
         return fault(self.place, done.stderr) if done.returncode else None
 
     @property
