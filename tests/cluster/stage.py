@@ -39,6 +39,8 @@ FOREVER = "sleep 36000"
 GO = "tmp/go"
 HELD = f"until test -e /{GO}; do sleep 1; done"
 BACKOFF_SECONDS = 100
+# Of a job's log: its shadow is disconnected from its starter, and cannot reconnect.
+LOST = (22, 24)
 # What HTCondor's log says of a slot whose job is the last one.
 RETIRES = "Changing activity: Busy -> Retiring"
 MIB = 192
@@ -148,6 +150,11 @@ class Job:
     def is_taken_away(self) -> None:
         """Waits until its startd has ended it before its own end."""
         self._wait(4, "is taken away")
+
+    def is_lost(self) -> None:
+        """Waits until the pool has lost touch with its startd, and given up finding it again."""
+        for event in LOST:
+            self._wait(event, "is lost")
 
     def ends(self) -> int:
         """Waits for its end; its exit code."""
@@ -272,6 +279,14 @@ class Startds:
             number,
             lambda pod: any("running" in box["state"] for box in _boxes(pod)),
             "runs",
+        )
+
+    def waits(self, number: int) -> None:
+        """Waits until the first of the containers runs that come before the startd's."""
+        self.pod(
+            number,
+            lambda pod: any("running" in box["state"] for box in pod["status"].get("initContainerStatuses", ())),
+            "waits",
         )
 
     def known(self, number: int) -> None:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from local.node.layout import (
     NODE_ADDRESS,
     PODS,
 )
-from tests.cluster.cluster import BOUND, KUBECTL_SECONDS, Cluster
+from tests.cluster.cluster import BOUND, Cluster
+from tests.cluster.network import Network, run
 from tests.cluster.stage import HELD, SITE, Stage
 
 pytestmark = pytest.mark.cluster
@@ -61,28 +61,14 @@ def reached(said: str) -> set[Place]:
     return {(host, int(port)) for host, port in (line.split() for line in said.splitlines())}
 
 
-def run(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=KUBECTL_SECONDS).stdout
-
-
-@dataclass(frozen=True)
-class Beyond:
-    """What is beyond the node: the network namespace of a process."""
-
-    pid: int
-
-    def run(self, *words: str) -> str:
-        return run("nsenter", f"--net=/proc/{self.pid}/ns/net", *words)
-
-
 @pytest.fixture(scope="module")
-def beyond() -> Iterator[Beyond]:
+def beyond() -> Iterator[Network]:
     """A machine beyond the node; only pods find its private addresses, lest this machine lose servers of its own."""
     words = ["unshare", "--net", sys.executable, "-c", SERVE, *map(str, PORTS)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        there = Beyond(server.pid)
+        there = Network(server.pid)
         run("ip", "link", "add", DEVICE, "type", "veth", "peer", "name", "eth0", "netns", str(server.pid))
         run("ip", "address", "add", f"{GATEWAY}/24", "dev", DEVICE)
         run("ip", "link", "set", DEVICE, "up")
@@ -148,7 +134,7 @@ def closed(stranger: str) -> set[Place]:
 
 
 def test_a_payload_reaches_squids_dns_pool_and_public_addresses_and_nobody_reaches_it(
-    site: Cluster, stranger: str, beyond: Beyond, stage: Stage
+    site: Cluster, stranger: str, beyond: Network, stage: Stage
 ) -> None:
     squid, controller = address(site, SITE, "squid"), address(site, SITE, "vacuum")
     allowed = {
@@ -178,7 +164,7 @@ def test_a_payload_reaches_squids_dns_pool_and_public_addresses_and_nobody_reach
 
 
 def test_a_squid_reaches_origins_wherever_they_are_and_nothing_else(
-    site: Cluster, stranger: str, beyond: Beyond
+    site: Cluster, stranger: str, beyond: Network
 ) -> None:
     del beyond
     allowed = {(PUBLIC, 80), (PUBLIC, 8000), (PRIVATE, 80), (str(DNS_SERVICE_ADDRESS), 53)}
@@ -188,7 +174,7 @@ def test_a_squid_reaches_origins_wherever_they_are_and_nothing_else(
     assert reached(site.kubectl(*words)) == allowed
 
 
-def test_the_site_has_no_door_for_whoever_is_outside(site: Cluster, stranger: str, beyond: Beyond) -> None:
+def test_the_site_has_no_door_for_whoever_is_outside(site: Cluster, stranger: str, beyond: Network) -> None:
     pods = json.loads(site.kubectl("get", "pods", "-n", SITE, "-o", "json"))["items"]
     declared = {
         (pod["status"]["podIP"], port["containerPort"])
