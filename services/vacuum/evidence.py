@@ -86,8 +86,9 @@ TABLE: tuple[Row, ...] = (
         reason=lambda f: f.pod.reason,
     ),
     _row(lambda f: f.lost, Class.DISRUPTED, "NodeLost"),
-    # It took more than its share. (An eviction for the node's sake carries DisruptionTarget, so it ended above.)
-    _row(lambda f: f.pod.reason == "Evicted", Class.SITE_FAULT, "Evicted"),
+    # It took more than its share. (An eviction for the node's sake carries DisruptionTarget, so it ended above.) More
+    # disk than was offered is the payload's doing, as long as not nearly all of them do it.
+    _row(lambda f: f.pod.reason == "Evicted", Class.TRANSIENT, "Evicted"),
     _row(lambda f: f.pod.exit_reason == "OOMKilled", Class.SITE_FAULT, "OOMKilled"),
     # Deleted, by the garbage collector while the set goes or by a person, before it could say anything else.
     _row(lambda f: f.pod.deadline is not None and f.draining, Class.REQUESTED, "Drain"),

@@ -444,11 +444,13 @@ def test_a_startd_that_ran_out_of_memory_is_the_sites_fault(told: Told) -> None:
     assert backs_off(startds, 1)
 
 
-def test_a_startd_that_took_more_disk_than_its_share_is_evicted_and_the_sites_fault(told: Told) -> None:
+def test_a_startd_whose_payload_took_more_disk_than_it_was_offered_is_evicted_and_not_counted_against_the_site(
+    told: Told,
+) -> None:
     startds = told["out of disk"].result()
-    assert summary(startds)[:2] == ("SiteFault", "Evicted")
-    assert startds.after(1)["outcomes"] == {"SiteFault": 1}
-    assert backs_off(startds, 1)
+    assert summary(startds)[:2] == ("Transient", "Evicted")
+    assert startds.after(1)["outcomes"] == {"Transient": 1}
+    assert replaced_at_once(startds)
 
 
 def test_a_startd_that_is_told_to_stop_lets_its_job_end_and_worked(told: Told) -> None:

@@ -62,7 +62,7 @@ CASES = [
     (
         "evicted for its own excess",
         replace(SHORT, phase="Failed", reason="Evicted", message=said(700)),
-        Class.SITE_FAULT,
+        Class.TRANSIENT,
         "Evicted",
     ),
     (
