@@ -235,8 +235,7 @@ def template(args: StartdsArgs) -> dict[str, Any]:
                 "runAsGroup": pods.SERVICE_UID,
                 "fsGroup": pods.SERVICE_UID,
                 "seccompProfile": {"type": "RuntimeDefault"},
-                # For the payloads' own sockets; HTCondor is told the same number for its own.
-                "sysctls": [{"name": "net.ipv4.tcp_keepalive_time", "value": str(args.times.keepalive)}],
+                "sysctls": sysctls(args.times.keepalive),
             },
             **_placement(args.pools),
             "initContainers": [_software(args)],
@@ -255,6 +254,19 @@ def template(args: StartdsArgs) -> dict[str, Any]:
 def _projected(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several things in one directory, for the pod's user and no other."""
     return {"defaultMode": 0o440, "sources": [dict(source) for source in sources]}
+
+
+def sysctls(keepalive: int) -> list[dict[str, str]]:
+    """What keeps idle connections known to whatever is in their way.
+
+    Payloads' sockets take both; HTCondor sets the first one on its own sockets, and not the second. A socket whose sign
+    of life was answered gives the next one no sooner than the kernel's interval, 75 s, however short the time is.
+
+    Args:
+        keepalive: seconds.
+    """
+    values = {"time": keepalive, "intvl": max(1, keepalive // 6)}
+    return [{"name": f"net.ipv4.tcp_keepalive_{name}", "value": str(value)} for name, value in values.items()]
 
 
 def _placement(pools: Sequence[NodePool]) -> dict[str, Any]:

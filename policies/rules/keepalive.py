@@ -9,7 +9,7 @@ from rules.pods import STARTD_SET, environment, pod_of
 from rules.rule import at, items, rule
 
 VARIABLE = "KEEPALIVE_SECONDS"
-SYSCTL = "net.ipv4.tcp_keepalive_time"
+SYSCTLS = ("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl")
 IDLE_KEY = "idleTimeoutSeconds"
 # The shortest that a site meets by default: Azure's NAT gateway and load balancer.
 IDLE_SECONDS = 240
@@ -22,9 +22,8 @@ def _check(args: ResourceValidationArgs) -> Iterator[str]:
     most = int(idle / MARGIN)
     startds = [container for container in items(pod.spec, "containers") if container["name"] == "startd"]
     told = {VARIABLE: dict(environment(startds[0])).get(VARIABLE) if startds else None}
-    told[SYSCTL] = {
-        sysctl["name"]: str(sysctl["value"]) for sysctl in items(at(pod.spec, "securityContext"), "sysctls")
-    }.get(SYSCTL)
+    kernel = {sysctl["name"]: str(sysctl["value"]) for sysctl in items(at(pod.spec, "securityContext"), "sysctls")}
+    told |= {name: kernel.get(name) for name in SYSCTLS}
     for name, seconds in told.items():
         if seconds is None:
             yield f"{args.name} does not set {name}"

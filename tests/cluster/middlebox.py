@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from local.node.layout import BRIDGE, NODE_ADDRESS, PODS
 from tests.cluster.network import Network, run
-from tests.cluster.stage import Json, reporter_pid
+from tests.cluster.stage import Json
 
 DEVICE = "middle0"  # of a pod behind it
 UPLINK = "middlebox0"
 UPLINK_ADDRESS = PODS[5]  # on the pods' bridge, of those that no pod gets
+BEYOND = "198.51.100.9"  # of this machine, as long as the middlebox stands; a pod has another way to its node's own
 RULES = f"""
 table ip middlebox {{
     chain forgotten {{ type filter hook prerouting priority mangle; ct state invalid drop; }}
@@ -27,12 +28,9 @@ table ip middlebox {{
 
 def behind(template: Json) -> None:
     """Has a startd wait until the middlebox is its way out."""
-    pod = template["spec"]
-    name = next(entry for entry in pod["containers"][0]["env"] if entry["name"] == "POD_NAME")
+    first = template["spec"]["initContainers"]
     wait = f"until grep -q '^{DEVICE}.00000000' /proc/net/route; do sleep 0.2; done"
-    pod["initContainers"].insert(
-        0, {**pod["initContainers"][0], "name": "middlebox", "command": ["sh", "-c", wait], "args": [], "env": [name]}
-    )
+    first.insert(0, {**first[0], "name": "middlebox", "command": ["sh", "-c", wait], "args": []})
 
 
 @dataclass(frozen=True)
@@ -42,26 +40,21 @@ class Middlebox:
     network: Network
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def take(self, pod: str) -> None:
-        """Becomes the way of a pod that waits for it, to all but the node, whose kubelet looks after the pod.
-
-        Raises:
-            LookupError: the pod has no process yet.
-        """
-        process = reporter_pid(pod)
-        there, number = Network(process), next(self._numbers)
+    def take(self, pod: Network) -> None:
+        """Becomes the way of a pod that waits for it, to all but the node, whose kubelet looks after the pod."""
+        number = next(self._numbers)
         ours, its = (f"192.0.2.{4 * number + host}" for host in (1, 2))
         port = f"pod{number}"
         run(
-            "ip", "link", "add", DEVICE, "netns", str(process),
+            "ip", "link", "add", DEVICE, "netns", str(pod.pid),
             "type", "veth", "peer", "name", port, "netns", str(self.network.pid),
         )  # fmt: skip
-        for network, device, address in ((self.network, port, ours), (there, DEVICE, its)):
+        for network, device, address in ((self.network, port, ours), (pod, DEVICE, its)):
             network.run("ip", "address", "add", f"{address}/30", "dev", device)
             network.run("ip", "link", "set", device, "up")
-        there.run("ip", "route", "add", str(NODE_ADDRESS), "dev", "eth0")
-        there.run("ip", "route", "delete", str(PODS), "dev", "eth0")
-        there.run("ip", "route", "replace", "default", "via", ours)
+        pod.run("ip", "route", "add", str(NODE_ADDRESS), "dev", "eth0")
+        pod.run("ip", "route", "delete", str(PODS), "dev", "eth0")
+        pod.run("ip", "route", "replace", "default", "via", ours)
 
 
 @contextmanager
@@ -81,6 +74,7 @@ def opened(forgets_seconds: int) -> Iterator[Middlebox]:
             network = Network(process.pid)
             run("ip", "link", "add", UPLINK, "netns", str(process.pid), "type", "veth", "peer", "name", UPLINK)
             run("ip", "link", "set", UPLINK, "master", BRIDGE, "up")
+            run("ip", "address", "add", f"{BEYOND}/32", "dev", UPLINK)
             network.run("ip", "address", "add", f"{UPLINK_ADDRESS}/{PODS.prefixlen}", "dev", UPLINK)
             network.run("ip", "link", "set", UPLINK, "up")
             network.run("ip", "route", "add", "default", "via", str(NODE_ADDRESS))

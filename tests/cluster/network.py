@@ -1,7 +1,9 @@
 """Network namespaces beside those of pods: machines beyond the node, and such as stand in the way there."""
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.cluster.cluster import KUBECTL_SECONDS
 
@@ -22,3 +24,16 @@ class Network:
     def run(self, *words: str, stdin: str | None = None) -> str:
         """What a command prints that sees this network."""
         return run("nsenter", f"--net=/proc/{self.pid}/ns/net", *words, stdin=stdin)
+
+
+def of_pod(uid: str) -> Network:
+    """The network of a pod on this machine, which is there before any of its containers.
+
+    Raises:
+        LookupError: no process is in it.
+    """
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if f"/pod{uid}/" in (entry / "cgroup").read_text():
+                return Network(int(entry.name))
+    raise LookupError(f"pod {uid} has no process")

@@ -281,9 +281,9 @@ class Startds:
             "runs",
         )
 
-    def waits(self, number: int) -> None:
+    def waits(self, number: int) -> Json:
         """Waits until the first of the containers runs that come before the startd's."""
-        self.pod(
+        return self.pod(
             number,
             lambda pod: any("running" in box["state"] for box in pod["status"].get("initContainerStatuses", ())),
             "waits",

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.node.layout import NODE_ADDRESS
+from components.startds import sysctls
 from tests.cluster import middlebox
 from tests.cluster.middlebox import Middlebox
+from tests.cluster.network import of_pod
 from tests.cluster.stage import HELD, LOST, Job, Json, Stage, Startds
 
 pytestmark = pytest.mark.cluster
@@ -21,6 +22,8 @@ KEEPALIVE_SECONDS = 15
 NEVER_SECONDS = 7200
 # Longer than the pool itself takes to miss a startd, so that no job is lost for another reason.
 LEASE = "job_lease_duration = 120"
+# How the pool gives a connection up after its own keepalive of 180 s: else it would ask nine times, every 75 s.
+POOL = {"tcp_keepalive_intvl": 6, "tcp_keepalive_probes": 2}
 HEARD = "tmp/heard"
 # A payload with a connection of its own that says nothing for a while.
 PAYLOAD = f"""\
@@ -50,19 +53,33 @@ class Echo(socketserver.BaseRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[str, int]]:
+def box() -> Iterator[Middlebox]:
+    with middlebox.opened(FORGETS_SECONDS) as box:
+        yield box
+
+
+@pytest.fixture
+def server(box: Middlebox) -> Iterator[tuple[str, int]]:
     """A server for the payloads, beyond the middlebox."""
-    with socketserver.ThreadingTCPServer((str(NODE_ADDRESS), 0), Echo) as server:
+    del box
+    with socketserver.ThreadingTCPServer((middlebox.BEYOND, 0), Echo) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield (str(NODE_ADDRESS), int(server.server_address[1]))
+        yield (middlebox.BEYOND, int(server.server_address[1]))
         server.shutdown()
 
 
 @pytest.fixture
-def box() -> Iterator[Middlebox]:
-    with middlebox.opened(FORGETS_SECONDS) as box:
-        yield box
+def impatient(stage: Stage) -> Iterator[None]:
+    """The pool gives connections up soon, so that what is lost is told of soon."""
+    path = "jsonpath={.items[0].metadata.uid}"
+    pool = of_pod(stage.cluster.kubectl("get", "pods", "-n", "pool", "-l", "app.kubernetes.io/name=cm", "-o", path))
+    before = {name: pool.run("cat", f"/proc/sys/net/ipv4/{name}").strip() for name in POOL}
+    for values in (POOL, before):
+        for name, value in values.items():
+            pool.run("sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{name}")
+        if values is POOL:
+            yield
 
 
 def idle(stage: Stage, box: Middlebox, name: str, keepalive: int, payload: str) -> tuple[Startds, Job]:
@@ -70,22 +87,22 @@ def idle(stage: Stage, box: Middlebox, name: str, keepalive: int, payload: str) 
 
     def change(template: Json) -> None:
         middlebox.behind(template)
-        template["spec"]["securityContext"]["sysctls"] = [
-            {"name": "net.ipv4.tcp_keepalive_time", "value": str(keepalive)}
-        ]
+        template["spec"]["securityContext"]["sysctls"] = sysctls(keepalive)
 
     startds = stage.startds(name, env={"KEEPALIVE_SECONDS": str(keepalive)}, change=change)
     job = startds.submit(payload, LEASE)
-    startds.waits(1)
-    box.take(startds.pod_name(1))
+    box.take(of_pod(startds.waits(1)["metadata"]["uid"]))
     return startds, job
 
 
 def test_an_idle_job_and_its_payloads_connection_outlive_a_middlebox_by_the_keepalive_alone(
-    stage: Stage, box: Middlebox, server: tuple[str, int]
+    stage: Stage, box: Middlebox, server: tuple[str, int], impatient: None
 ) -> None:
+    del impatient
     startds, kept = idle(stage, box, "kept", KEEPALIVE_SECONDS, PAYLOAD % (server,))
     others, lost = idle(stage, box, "lost", NEVER_SECONDS, PAYLOAD % (server,))
+    kept.runs()
+    lost.runs()
     startds.made(1, HEARD)
     others.made(1, HEARD)
     assert (startds.inside(1) / HEARD).read_bytes() == b"."

@@ -70,7 +70,8 @@ def startd(
     seconds: object = "180", *, sysctl: str | None = "180", memory: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     told = [] if seconds is None else [{"name": "KEEPALIVE_SECONDS", "value": seconds}]
-    kernel = [] if sysctl is None else [{"name": "net.ipv4.tcp_keepalive_time", "value": sysctl}]
+    names = () if sysctl is None else ("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl")
+    kernel = [{"name": name, "value": sysctl} for name in names]
     return workload(container(name="startd", env=told), component="startd", securityContext={"sysctls": kernel})
 
 
@@ -316,6 +317,7 @@ CASES = {
             (STARTD_SET, startd("3m"), "KEEPALIVE_SECONDS to 3m"),
             (STARTD_SET, startd(None), "does not set KEEPALIVE_SECONDS"),
             (STARTD_SET, startd(sysctl="7200"), "net.ipv4.tcp_keepalive_time to 7200"),
+            (STARTD_SET, startd(sysctl="7200"), "net.ipv4.tcp_keepalive_intvl to 7200"),
             (STARTD_SET, startd(sysctl=None), "does not set net.ipv4.tcp_keepalive_time"),
             (STARTD_SET, workload(), "does not set KEEPALIVE_SECONDS"),
         ],
