@@ -21,6 +21,7 @@ from local.progress import Progress
 from tests.storage import azurite
 from tests.storage.azurite import Azurite
 from tests.storage.calling import PROGRAM, SOURCES
+from tests.storage.entra import TENANT, Entra
 from tests.storage.spoiler import Spoiler
 
 pytestmark = pytest.mark.engine
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.engine
 MIB = 2**20
 SECONDS = 300
 SLOWLY = {"RCLONE_BWLIMIT": "6M"}
+DOOR = r"does not let this site in \(\w+\): see that its SAS is right and has not expired, or that its identity may"
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +76,9 @@ class Site:
             [str(word) for word in words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def run(self, directory: str, *files: Path) -> tuple[int, list[dict[str, object]], str]:
+    def run(self, directory: str, *files: Path, **more: str) -> tuple[int, list[dict[str, object]], str]:
         """Exit code, what is told of each file, and what else is said."""
-        process = self.start(directory, *files)
+        process = self.start(directory, *files, **more)
         out, errors = process.communicate(timeout=SECONDS)
         return process.returncode, [json.loads(line) for line in out.splitlines()], errors
 
@@ -240,11 +242,39 @@ def test_a_secret_that_is_renewed_lets_the_same_payload_in(site: Site) -> None:
     assert site.run("mc/run-5", path)[0] == Exit.DONE
 
 
+CLIENT = "00000000-0000-0000-0000-00000000000c"
+
+
+def by_identity(site: Site, entra: Entra) -> dict[str, str]:
+    """What a site of an own container offers; what is said of Entra ID besides, on AKS nobody has to say."""
+    (site.offered / "sas").unlink()
+    for name, text in {"client": CLIENT, "tenant": TENANT, "token": "what the kubelet wrote"}.items():
+        (site.offered / name).write_text(text)
+    return {"AZURE_AUTHORITY_HOST": entra.url, "RCLONE_CONFIG_OUT_DISABLE_INSTANCE_DISCOVERY": "true"}
+
+
+def test_the_token_of_the_pod_is_all_that_an_identity_needs(site: Site) -> None:
+    path = site.file("hits", os.urandom(6 * MIB))
+    with Entra(site.server) as entra:
+        code, _, said = site.run("mc/identity", path, **by_identity(site, entra))
+    assert (code, said) == (Exit.DONE, "")
+    assert_there(site, "mc/identity", path)
+    assert {(form["client_id"], form["client_assertion"], form["scope"].split()[0]) for form in entra.asked} == {
+        (CLIENT, "what the kubelet wrote", "https://storage.azure.com/.default")
+    }
+
+
+def test_an_identity_that_the_storage_does_not_take_is_one_sentence(site: Site) -> None:
+    with Entra(site.server) as entra:
+        entra.audience = "https://another.example"
+        code, told, said = site.run("mc/identity", site.file("mine", b"mine"), **by_identity(site, entra))
+    assert (code, told) == (Exit.DENIED, [])
+    (line,) = said.splitlines()
+    assert re.search(DOOR, line)
+
+
 def wrong(sas: str) -> str:
     return sas.replace("sig=", "sig=AAAA")
-
-
-DOOR = r"does not let this site in \(\w+\): see that its SAS is right and has not expired, or that its identity may"
 
 
 @pytest.mark.parametrize(
