@@ -4,7 +4,7 @@ import pulumi
 
 import clusters
 import settings
-from components import naming, portal, pusher, service, vacuum
+from components import database, naming, portal, pusher, service, vacuum
 from components.accounting import BUDGET, NAME as ACCOUNTING, Accounting, AccountingArgs, Bill, Series
 from components.credentials import Credentials, CredentialsArgs, HostCertificate, Reference, Terms, Voms
 from components.cvmfs import Cvmfs, CvmfsArgs
@@ -16,7 +16,7 @@ from components.seccomp import Seccomp, SeccompArgs
 from components.squid import EXPORTER_MIB, POD_CORES, Squids, SquidsArgs
 from components.stageout import StageOut, StageOutArgs
 from components.startds import StartdLimits, Startds, StartdsArgs, StartdSize, StartdTimes, VacuumPace
-from components.timeseries import Timeseries, TimeseriesArgs
+from components.timeseries import Timeseries
 from components.vacuum import Vacuum, VacuumArgs
 
 # Beside startds and squids: the services, the databases, and pods that are still leaving when their successors come.
@@ -93,7 +93,7 @@ class Site(pulumi.ComponentResource):
         )
         self.nodes = Nodes(f"{name}-nodehealth", args, on_it) if (args := _nodes(self, images)) is not None else None
         self.timeseries = (
-            Timeseries(f"{name}-timeseries", _timeseries(self, own, images), on_it)
+            Timeseries(f"{name}-timeseries", _place(self, own, images), on_it)
             if site.accounting and site.accounting.series and (own := site.accounting.series.own)
             else None
         )
@@ -246,9 +246,9 @@ def _series(told: settings.Series | None) -> Series | None:
     return Series(url=told.url, database=told.database, secret=told.secret)
 
 
-def _timeseries(site: Site, store: settings.Ledger, images: settings.Images) -> TimeseriesArgs:
+def _place(site: Site, store: settings.Ledger, images: settings.Images) -> database.Place:
     own = site.settings
-    return TimeseriesArgs(
+    return database.Place(
         site=own.lasting_name,
         namespace=site.namespaces.site,
         priority=site.namespaces.priority,
@@ -276,19 +276,8 @@ def _metrics(
     if site.nodes:
         hosts[NODES] = naming.service_host(NODES, namespace)
         hosts[MONITOR] = naming.service_host(MONITOR, naming.system_namespace(name))
-    return MetricsArgs(
-        site=name,
-        namespace=site.namespaces.site,
-        priority=site.namespaces.priority,
-        image=images.timeseries,
-        addresses=addresses,
-        hosts=hosts,
-        days=metrics.days,
-        mib=metrics.store.mib,
-        claim=metrics.store.mode == "claim",
-        storage_class=metrics.store.storage_class,
-        readers=own.monitoring.namespace if own.monitoring else None,
-    )
+    place = _place(site, metrics.store, images)
+    return MetricsArgs(place=place, addresses=addresses, hosts=hosts, days=metrics.days)
 
 
 def _monitoring(site: Site, monitoring: settings.Monitoring) -> MonitoringArgs:

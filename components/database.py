@@ -22,14 +22,36 @@ READY_TIMEOUT = "5m"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatabaseArgs:
-    """One database.
+class Place:
+    """Where a database is, whichever it is.
 
     Attributes:
         site: the site's name.
         namespace: the unprivileged one.
         priority: the priority class of what startds depend on.
-        image: that has the server.
+        image: of the databases.
+        mib: of the volume.
+        claim: whether the volume outlives the pod.
+        storage_class: of the claim; None for the cluster's own choice.
+        readers: a namespace of others who may ask it; None for nobody.
+    """
+
+    site: str
+    namespace: pulumi.Input[str]
+    priority: pulumi.Input[str]
+    image: str
+    mib: int
+    claim: bool
+    storage_class: str | None = None
+    readers: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseArgs:
+    """One database.
+
+    Attributes:
+        place: where it is.
         name: of its Deployment, its Service, its account and its claim.
         command: that is the server.
         preparation: a command that comes before it, with the same volumes; empty for none.
@@ -37,20 +59,13 @@ class DatabaseArgs:
         port: that it listens on.
         health: path that it answers to anybody when it is well.
         directory: where its volume is.
-        mib: of the volume.
-        claim: whether the volume outlives the pod.
-        storage_class: of the claim; None for the cluster's own choice.
         clients: components of the site that may ask it.
-        readers: a namespace of others who may; None for nobody.
         calls: rules about whom it may call itself.
         files: ConfigMaps by the directory in which their keys are files.
         memory: as a quantity.
     """
 
-    site: str
-    namespace: pulumi.Input[str]
-    priority: pulumi.Input[str]
-    image: str
+    place: Place
     name: str
     command: Sequence[str]
     preparation: Sequence[str] = ()
@@ -58,11 +73,7 @@ class DatabaseArgs:
     port: int
     health: str
     directory: str
-    mib: int
-    claim: bool
-    storage_class: str | None
     clients: Sequence[str] = ()
-    readers: str | None = None
     calls: Sequence[networking.NetworkPolicyEgressRuleArgs] = ()
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     memory: str
@@ -101,9 +112,15 @@ def declare(name: str, args: DatabaseArgs, own: pulumi.ResourceOptions) -> Mappi
         f"{name}-account", metadata=metadata(args), automount_service_account_token=False, opts=own
     )
     first: list[pulumi.Resource] = [account, *passwords.values()]
-    if args.claim:
+    if args.place.claim:
         first.append(
-            pods.claim(f"{name}-store", metadata(args, None, pods.WAITS_FOR_ITS_POD), args.mib, args.storage_class, own)
+            pods.claim(
+                f"{name}-store",
+                metadata(args, None, pods.WAITS_FOR_ITS_POD),
+                args.place.mib,
+                args.place.storage_class,
+                own,
+            )
         )
     _deployment(name, args, passwords, first, own)
     core.Service(
@@ -111,7 +128,7 @@ def declare(name: str, args: DatabaseArgs, own: pulumi.ResourceOptions) -> Mappi
         # The engine would wait here for ready pods too, after it has waited for the Deployment.
         metadata=metadata(args, None, {"pulumi.com/skipAwait": "true"}),
         spec=core.ServiceSpecArgs(
-            selector=selector(args.site, args.name), ports=[core.ServicePortArgs(name="api", port=args.port)]
+            selector=selector(args.place.site, args.name), ports=[core.ServicePortArgs(name="api", port=args.port)]
         ),
         opts=own,
     )
@@ -122,7 +139,7 @@ def network_policy(args: DatabaseArgs) -> networking.NetworkPolicySpecArgs:
     """Who may ask it, and whom it may call."""
     askers = [
         *map(peers.component, args.clients),
-        *([] if args.readers is None else [peers.namespace(args.readers)]),
+        *([] if args.place.readers is None else [peers.namespace(args.place.readers)]),
     ]
     return networking.NetworkPolicySpecArgs(
         pod_selector=peers.pods(args.name),
@@ -141,8 +158,8 @@ def metadata(
     """Of all that is the database's."""
     return meta.ObjectMetaArgs(
         name=name or args.name,
-        namespace=args.namespace,
-        labels=labels(args.site, args.name),
+        namespace=args.place.namespace,
+        labels=labels(args.place.site, args.name),
         annotations=dict(annotations or {}) or None,
     )
 
@@ -160,25 +177,25 @@ def _deployment(
         metadata=metadata(args, None, secret.ANEW),
         spec=apps.DeploymentSpecArgs(
             replicas=1,
-            selector=meta.LabelSelectorArgs(match_labels=selector(args.site, args.name)),
+            selector=meta.LabelSelectorArgs(match_labels=selector(args.place.site, args.name)),
             # The volume is one server's at a time.
             strategy=apps.DeploymentStrategyArgs(type="Recreate"),
             template=core.PodTemplateSpecArgs(
                 metadata=meta.ObjectMetaArgs(
-                    labels=labels(args.site, args.name),
+                    labels=labels(args.place.site, args.name),
                     annotations={PASSWORDS: _digest(list(passwords.values()))} if passwords else None,
                 ),
                 spec=core.PodSpecArgs(
                     service_account_name=args.name,
                     automount_service_account_token=False,
                     enable_service_links=False,
-                    priority_class_name=args.priority,
+                    priority_class_name=args.place.priority,
                     security_context=pods.running_as(UID),
                     termination_grace_period_seconds=60,
                     init_containers=[_preparation(args)] if args.preparation else None,
                     containers=[_server(args)],
                     volumes=[
-                        pods.store("store", f"{args.mib}Mi", args.name if args.claim else None),
+                        pods.store("store", f"{args.place.mib}Mi", args.name if args.place.claim else None),
                         *(
                             core.VolumeArgs(
                                 name=what,
@@ -215,7 +232,7 @@ def _digest(passwords: Sequence[core.Secret]) -> pulumi.Output[str]:
 def _preparation(args: DatabaseArgs) -> core.ContainerArgs:
     return core.ContainerArgs(
         name="preparation",
-        image=args.image,
+        image=args.place.image,
         args=list(args.preparation),
         termination_message_policy="FallbackToLogsOnError",
         security_context=pods.unprivileged(),
@@ -227,7 +244,7 @@ def _preparation(args: DatabaseArgs) -> core.ContainerArgs:
 def _server(args: DatabaseArgs) -> core.ContainerArgs:
     return core.ContainerArgs(
         name=args.name,
-        image=args.image,
+        image=args.place.image,
         args=list(args.command),
         ports=[core.ContainerPortArgs(name="api", container_port=args.port)],
         termination_message_policy="FallbackToLogsOnError",

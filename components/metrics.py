@@ -35,30 +35,16 @@ class MetricsArgs:
     """Whom to ask, and how long to remember.
 
     Attributes:
-        site: the site's name.
-        namespace: the unprivileged one.
-        priority: the priority class of what startds depend on.
-        image: of the databases.
+        place: where it is.
         addresses: where each service of one pod tells its metrics, by its name.
         hosts: of each service of several pods, by its name.
         days: that metrics are kept.
-        mib: of the volume.
-        claim: whether the volume outlives the pod.
-        storage_class: of the claim; None for the cluster's own choice.
-        readers: a namespace of others who may query; None for nobody.
     """
 
-    site: str
-    namespace: pulumi.Input[str]
-    priority: pulumi.Input[str]
-    image: str
+    place: database.Place
     addresses: Mapping[str, str]
     hosts: Mapping[str, str]
     days: int
-    mib: int
-    claim: bool
-    storage_class: str | None = None
-    readers: str | None = None
 
 
 class Metrics(pulumi.ComponentResource):
@@ -79,10 +65,7 @@ class Metrics(pulumi.ComponentResource):
         scrape = f"{NAME}-{naming.checksum(text)}"
         self.user = database.password(NAME, USER)
         described = database.DatabaseArgs(
-            site=args.site,
-            namespace=args.namespace,
-            priority=args.priority,
-            image=args.image,
+            place=args.place,
             name=NAME,
             command=[
                 "/usr/bin/victoria-metrics",
@@ -98,11 +81,7 @@ class Metrics(pulumi.ComponentResource):
             port=PORT,
             health="/health",
             directory=DIRECTORY,
-            mib=args.mib,
-            claim=args.claim,
-            storage_class=args.storage_class,
-            readers=args.readers,
-            calls=calls(args.site),
+            calls=calls(args.place.site),
             # Immutable under its name, so that a change of it makes the pod anew.
             files={CONFIGURATION: after(_scrape(name, scrape, text, args, own), scrape)},
             memory="256Mi",
@@ -114,7 +93,7 @@ class Metrics(pulumi.ComponentResource):
             spec=asked_by(peers.component(NAME)),
             opts=own,
         )
-        self.url = database.address(args.site, NAME, PORT)
+        self.url = database.address(args.place.site, NAME, PORT)
         self.register_outputs({"url": self.url, "user": self.user})
 
 
@@ -129,7 +108,7 @@ def configuration(args: MetricsArgs) -> str:
     }
     told = {
         # By which alerts and dashboards tell sites apart.
-        "global": {"scrape_interval": INTERVAL, "external_labels": {"namespace": naming.namespace(args.site)}},
+        "global": {"scrape_interval": INTERVAL, "external_labels": {"namespace": naming.namespace(args.place.site)}},
         "scrape_configs": [{"job_name": name, **found} for name, found in sorted(where.items())],
     }
     return yaml.safe_dump(told, sort_keys=False)
@@ -160,7 +139,7 @@ def _ports() -> list[networking.NetworkPolicyPortArgs]:
 def _scrape(name: str, called: str, text: str, args: MetricsArgs, own: pulumi.ResourceOptions) -> core.ConfigMap:
     return core.ConfigMap(
         f"{name}-scrape",
-        metadata=meta.ObjectMetaArgs(name=called, namespace=args.namespace, labels=labels(args.site, NAME)),
+        metadata=meta.ObjectMetaArgs(name=called, namespace=args.place.namespace, labels=labels(args.place.site, NAME)),
         data={FILE: text},
         immutable=True,
         opts=own,

@@ -1,6 +1,7 @@
 """A site's own VictoriaMetrics, as the engine is told of it: whom it asks, who may query it, what it may."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 import settings
+from components.database import Place
 from components.metrics import CONFIGURATION, DIRECTORY, PORT, Metrics, MetricsArgs
 from tests.program import tree
 from tests.program.monitor import Monitor, Resource, deploy
@@ -23,19 +25,22 @@ POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
 METRICS_PORTS = {8080, 9301}
 
 
-def declared(**more: Any) -> Monitor:
+def declared(*, days: int = 30, hosts: Mapping[str, str] | None = None, **more: Any) -> Monitor:
     given: dict[str, Any] = {
         "site": "a",
         "namespace": "a",
         "priority": "a-service",
         "image": f"registry.example.org/atlas/timeseries@sha256:{'0' * 64}",
-        "addresses": {"credentials": "http://credentials.a.svc.cluster.local:8080/metrics"},
-        "hosts": {"vacuum": "vacuum.a.svc.cluster.local"},
-        "days": 30,
         "mib": 2048,
         "claim": True,
     }
-    return deploy(lambda: Metrics("a-metrics", MetricsArgs(**{**given, **more})))
+    args = MetricsArgs(
+        place=Place(**{**given, **more}),
+        addresses={"credentials": "http://credentials.a.svc.cluster.local:8080/metrics"},
+        hosts={"vacuum": "vacuum.a.svc.cluster.local"} if hosts is None else hosts,
+        days=days,
+    )
+    return deploy(lambda: Metrics("a-metrics", args))
 
 
 def template(monitor: Monitor) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 
 from components import database
 from components.accounting import NAME as ACCOUNTING
-from components.timeseries import CONFIGURATION, DATABASE, DIRECTORY, PORT, Timeseries, TimeseriesArgs
+from components.database import Place
+from components.timeseries import CONFIGURATION, DATABASE, DIRECTORY, PORT, Timeseries
 from tests.program import tree
 from tests.program.monitor import Monitor, Resource, deploy
 
@@ -31,7 +32,7 @@ def declared(**more: Any) -> Monitor:
         "mib": 2048,
         "claim": True,
     }
-    return deploy(lambda: Timeseries("a-timeseries", TimeseriesArgs(**{**given, **more})))
+    return deploy(lambda: Timeseries("a-timeseries", Place(**{**given, **more})))
 
 
 def template(monitor: Monitor) -> dict[str, Any]:
