@@ -5,6 +5,7 @@ All stories play at once, each on a small set of its own beside the site's.
 
 import json
 import os
+import platform
 import signal
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,11 @@ GOT_PAYLOAD = "echo 'received job: 6123456789 (sleep until the job has finished)
 AT_ONCE = 7
 # What a startd itself tries when it begins.
 MAKE_CONTAINER = "python3 /opt/atlas-sites/reporter/nested.py $PWD /cvmfs"
+# As a pilot starts its payload: Apptainer and an unpacked image from the software, its wrapper's and its own options.
+CONTAINERS = "/cvmfs/software.atlas-sites.example/repo/containers"
+APPTAINER = f"{CONTAINERS}/sw/apptainer/{platform.machine()}-el9/current/bin/apptainer"
+IMAGE = f"{CONTAINERS}/fs/singularity/{platform.machine()}-almalinux9"
+EXEC = f"{APPTAINER} --silent exec --contain --ipc --cleanenv -B /cvmfs -B $PWD"
 MANY = 30
 
 
@@ -111,6 +117,23 @@ def makes_a_container(stage: Stage) -> Startds:
     return startds
 
 
+def runs_in_apptainer(stage: Stage) -> Startds:
+    """A payload that is started in an image by Apptainer as a pilot does it, and one that HTCondor itself starts so."""
+    startds = stage.startds("apptainer")
+    wanted = f'SiteName == "{startds.name}" && HasSingularity'
+    given = "mkdir data && echo given > data/given"
+    seen = f"grep ^ID= /etc/os-release; cat /data/given; echo written > /data/written; ls {CONTAINERS}"
+    script = f"{given} && {EXEC} -B $PWD/data:/data {IMAGE} sh -c '{seen}' && cat data/written"
+    job = stage.submit(wanted, script)
+    assert (job.ends(), job.output()) == (0, "ID=unpacked\ngiven\nfs\nsw\nwritten\n")
+    by_htcondor = f"universe = container\ncontainer_image = {IMAGE}/\ntransfer_container = False"
+    job = stage.submit(wanted, "cat /etc/os-release", by_htcondor)
+    assert (job.ends(), job.output().splitlines()[-1]) == (0, "ID=unpacked")
+    startds.leave(1)
+    startds.outcome(1)
+    return startds
+
+
 def under(profile: Json) -> Callable[[Json], None]:
     """A template whose startd has another seccomp profile than the site's."""
 
@@ -123,8 +146,10 @@ def under(profile: Json) -> Callable[[Json], None]:
 def makes_none(stage: Stage) -> Startds:
     """The same payload under the runtime's own profile, where nobody has promised anything."""
     startds = stage.startds("plain", env={"PAYLOAD_CONTAINERS": "none"}, change=under({"type": "RuntimeDefault"}))
-    job = stage.submit(f'SiteName == "{startds.name}" && HasUserNamespaces =?= False', f"! {MAKE_CONTAINER}")
-    assert (job.ends(), job.output()) == (0, "unshare 1\n")
+    wanted = f'SiteName == "{startds.name}" && HasUserNamespaces =?= False && HasSingularity =?= False'
+    job = stage.submit(wanted, f"! {MAKE_CONTAINER} && ! {EXEC} {IMAGE} true 2>&1")
+    assert (job.ends(), job.output().splitlines()[0]) == (0, "unshare 1")
+    assert "Failed to create user namespace: not allowed to create user namespace" in job.output()
     startds.leave(1)
     startds.outcome(1)
     return startds
@@ -132,6 +157,13 @@ def makes_none(stage: Stage) -> Startds:
 
 def promise_broken(stage: Stage) -> Startds:
     startds = stage.startds("promise", change=under({"type": "RuntimeDefault"}))
+    startds.outcome(1)
+    return startds
+
+
+def apptainer_fails(stage: Stage) -> Startds:
+    """Apptainer is told to make a process namespace too, which takes a /proc of its own."""
+    startds = stage.startds("pid", env={"APPTAINER_PID": "1"})
     startds.outcome(1)
     return startds
 
@@ -260,8 +292,10 @@ STORIES: Mapping[str, Callable[[Stage], Startds]] = {
     "software missing": software_missing,
     "image missing": image_missing,
     "makes a container": makes_a_container,
+    "runs in Apptainer": runs_in_apptainer,
     "makes none": makes_none,
     "promise broken": promise_broken,
+    "Apptainer fails": apptainer_fails,
     "profile missing": profile_missing,
 }
 Told = Mapping[str, Future[Startds]]
@@ -393,6 +427,11 @@ def test_a_payload_starts_a_container_where_the_startd_says_that_it_can(told: To
     assert summary(startds) == ("Worked", "Worked", 200)
 
 
+def test_a_payload_runs_in_an_image_by_apptainer_from_cvmfs_as_pilots_start_it_and_by_htcondor(told: Told) -> None:
+    startds = told["runs in Apptainer"].result()
+    assert summary(startds) == ("Worked", "Worked", 200)
+
+
 def test_under_the_runtimes_own_profile_a_startd_says_that_no_payload_can_start_a_container(told: Told) -> None:
     startds = told["makes none"].result()
     assert summary(startds) == ("Worked", "Worked", 200)
@@ -407,6 +446,20 @@ def test_a_startd_that_cannot_keep_what_the_site_promises_of_containers_leaves_a
         "does not allow it; see docs/runbooks/payload-containers.md"
     )
     assert startds.after(1)["outcomes"] == {"SiteFault": 1}
+    assert backs_off(startds, 1)
+
+
+def test_a_startd_whose_apptainer_does_not_start_the_image_says_so_in_its_words_and_leaves_as_the_sites_fault(
+    told: Told,
+) -> None:
+    startds = told["Apptainer fails"].result()
+    assert summary(startds) == ("SiteFault", "ApptainerFailed", 500)
+    said = startds.pod(1, lambda pod: "terminated" in box(pod)["state"], "has ended")
+    assert box(said)["state"]["terminated"]["message"].splitlines()[0] == (
+        f"500 payloads cannot start containers, {APPTAINER}: container creation failed: mount hook function failure: "
+        "mount proc->/proc error: while mounting proc: can't mount proc filesystem to /proc: operation not permitted; "
+        "see docs/runbooks/payload-containers.md"
+    )
     assert backs_off(startds, 1)
 
 

@@ -1,6 +1,8 @@
 """Whether payloads can start containers: made for real, and what forbids it is named."""
 
 import errno
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +114,50 @@ def test_whatever_of_the_node_forbids_it_is_named(
 
 
 def test_a_site_that_promises_it_takes_no_payload_without() -> None:
-    containers.required(None)
+    containers.required("NoUserNamespaces", None)
     with pytest.raises(Fault, match=r"^payloads cannot start containers, unshare: no; see docs/runbooks/") as fault:
-        containers.required("unshare: no")
+        containers.required("NoUserNamespaces", "unshare: no")
     assert fault.value.reason == "NoUserNamespaces"
+
+
+def repository(tmp_path: Path, name: str, program: str | None = None) -> Path:
+    """One with an image at ATLAS's place, and a stand-in for Apptainer beside it if its text is given."""
+    top, machine = tmp_path / name, platform.machine()
+    (top / containers.IMAGE.format(machine=machine)).mkdir(parents=True)
+    if program is not None:
+        place = top / containers.PROGRAM.format(machine=machine)
+        place.parent.mkdir(parents=True)
+        place.write_text(f"#!/bin/sh\n{program}\n")
+        place.chmod(0o755)
+    return top
+
+
+def test_apptainer_is_found_in_the_first_repository_that_has_it_where_pilots_look(tmp_path: Path) -> None:
+    without, full = repository(tmp_path, "a"), repository(tmp_path, "b", "exit 0")
+    assert containers.find([without, tmp_path / "nowhere"]) is None
+    found = containers.find([without, full, repository(tmp_path, "c", "exit 0")])
+    assert found is not None
+    assert found.program.is_relative_to(full)
+    assert found.image.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ('case "$*" in *"--bind=/cvmfs "*/apptainer) ;; *) exit 1;; esac', None),
+        (
+            "echo 'INFO:    no' >&2; echo 'FATAL:   container creation failed: EPERM' >&2; exit 255",
+            "container .*: EPERM",
+        ),
+        (
+            "printf '\\033[91mERROR  : Failed to create user namespace: no\\n\\033[0m' >&2; exit 1",
+            "Failed to create user namespace: no",
+        ),
+        ("exit 1", "it died"),
+    ],
+)
+def test_what_apptainer_says_last_is_told(tmp_path: Path, program: str, said: str | None) -> None:
+    apptainer = containers.find([repository(tmp_path, "a", program)])
+    assert apptainer is not None
+    failure = containers.start(apptainer, tmp_path, Path("/cvmfs"))
+    assert (failure is None) if said is None else re.fullmatch(f"{apptainer.program}: {said}", str(failure))

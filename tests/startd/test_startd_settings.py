@@ -51,8 +51,13 @@ ARGS = StartdsArgs(
 
 
 def environment() -> dict[str, str]:
-    credentials = Path("/scratch/credentials")
-    return Settings.read(GIVEN).environment(METHODS, credentials, user_namespaces=True, stage_out=False)
+    return Settings.read(GIVEN).environment(
+        METHODS,
+        Path("/scratch/credentials"),
+        user_namespaces=True,
+        apptainer=Path("/cvmfs/bin/apptainer"),
+        stage_out=False,
+    )
 
 
 def test_htcondor_is_told_all_that_its_configuration_asks_for_and_nothing_else_but_what_every_program_reads() -> None:

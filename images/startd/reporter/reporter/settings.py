@@ -90,7 +90,13 @@ class Settings:
         return settings
 
     def environment(
-        self, methods: tuple[str, ...], credentials: Path, *, user_namespaces: bool, stage_out: bool
+        self,
+        methods: tuple[str, ...],
+        credentials: Path,
+        *,
+        user_namespaces: bool,
+        apptainer: Path | None,
+        stage_out: bool,
     ) -> dict[str, str]:
         """What images/startd/condor/startd.conf takes from the environment, and nothing else.
 
@@ -98,6 +104,7 @@ class Settings:
             methods: of authentication, in the order in which they are offered to the pool.
             credentials: where the private copies lie.
             user_namespaces: whether payloads can make them.
+            apptainer: the program, if the software has it.
             stage_out: whether they can bring files out.
         """
         return {
@@ -117,6 +124,7 @@ class Settings:
             # 120 of 180: what is sent through the collector's connection, not only acknowledged by its kernel.
             "HEARTBEAT_SECONDS": str(self.keepalive_seconds * 2 // 3),
             "HAS_USER_NAMESPACES": str(user_namespaces),
+            "APPTAINER": str(apptainer or ""),
             "HAS_STAGE_OUT": str(stage_out),
             "AUTHENTICATION_METHODS": ", ".join(methods),
             "TOKENS": str(credentials / "tokens"),

@@ -74,15 +74,22 @@ class Supervisor:
         """
         self._say(DIED)
         failure = containers.attempt(places.RUN, software.ROOT)
+        apptainer = containers.find([software.ROOT / name for name in software.repositories(os.environ)])
         if self._settings.payload_containers:
-            containers.required(failure)
+            containers.required("NoUserNamespaces", failure)
+            if apptainer is not None:
+                containers.required("ApptainerFailed", containers.start(apptainer, places.EXECUTE, software.ROOT))
         methods = self._wait_for_credentials()
         if not methods:
             asked = Outcome(code=Code.ASKED, reason="Asked", sentence="it was asked to leave before it began")
             self._say(asked)
             return asked
         environment = self._settings.environment(
-            methods, self._credentials.copies, user_namespaces=failure is None, stage_out=place.offered()
+            methods,
+            self._credentials.copies,
+            user_namespaces=failure is None,
+            apptainer=apptainer.program if apptainer else None,
+            stage_out=place.offered(),
         )
         try:
             master = subprocess.Popen([MASTER, "-f"], env=environment, cwd=places.SCRATCH, stdin=subprocess.DEVNULL)
