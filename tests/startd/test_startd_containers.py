@@ -38,9 +38,9 @@ def test_a_container_is_really_made_and_nothing_of_it_is_left(tmp_path: Path) ->
     software, place = tmp_path / "software", tmp_path / "run"
     software.mkdir()
     place.mkdir()
-    before = Path("/proc/self/mountinfo").read_text()
     assert containers.attempt(place, software) is None
-    assert Path("/proc/self/mountinfo").read_text() == before
+    # Not all of it is compared: pods of this machine's node come and go meanwhile.
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
     assert list(place.iterdir()) == []
 
 
