@@ -12,9 +12,6 @@ from local.mounter import mounts
 from local.mounter.mounts import Client
 from local.mounter.proxies import Proxies, Relay, parse
 
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
-STEADY_SECONDS = 60.0  # a mount that lived so long did not fail because of how it was started
 STOP_SECONDS = 5.0
 ASK_SECONDS = 3.0
 
@@ -22,47 +19,34 @@ log = logging.getLogger("cvmfs")
 
 
 async def stay(client: Client) -> None:
-    """Keeps every repository mounted until SIGTERM or SIGINT; then takes the mounts off."""
+    """Mounts every repository, and takes the mounts off on SIGTERM or SIGINT.
+
+    As in CERN's image nobody here mounts anew what has ended: the liveness probe does, by another container.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server, proxy = await Relay(Proxies(parse(client.proxies))).listen()
     async with server:
-        keepers = [asyncio.create_task(_keep(client, name, proxy)) for name in client.repositories]
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopping, *keepers], return_when=asyncio.FIRST_COMPLETED)
-        for keeper in keepers:
-            keeper.cancel()
-        for outcome in await asyncio.gather(*keepers, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
+        mounted = [await _mount(client, name, proxy) for name in client.repositories]
+        await stop.wait()
+        for name in client.repositories:
+            mounts.unmount(name)
+        await asyncio.gather(*map(_end, mounted))
 
 
-async def _keep(client: Client, repository: str, proxy: str) -> None:
-    """Mounts one repository, and mounts it anew whenever its rclone ends."""
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        mounts.unmount(repository)
-        (mounts.ROOT / repository).mkdir(parents=True, exist_ok=True)
-        log.info("mounting %s from %s", repository, client.url(repository))
-        began = asyncio.get_running_loop().time()
-        process = await asyncio.create_subprocess_exec(
-            *mounts.command(client, repository), env=_environment(proxy), stdin=asyncio.subprocess.DEVNULL
-        )
-        try:
-            status = await process.wait()
-        finally:
-            mounts.unmount(repository)
-            if process.returncode is None:
-                await _end(process)
-        log.error("the mount of %s ended with %d", repository, status)
-        if asyncio.get_running_loop().time() - began > STEADY_SECONDS:
-            pause = FIRST_PAUSE_SECONDS
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+async def _mount(client: Client, repository: str, proxy: str) -> asyncio.subprocess.Process:
+    """Starts the rclone of one repository."""
+    (mounts.ROOT / repository).mkdir(parents=True, exist_ok=True)
+    log.info("mounting %s from %s", repository, client.url(repository))
+    return await asyncio.create_subprocess_exec(
+        *mounts.command(client, repository), env=_environment(proxy), stdin=asyncio.subprocess.DEVNULL
+    )
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
     process.terminate()
     try:
         await asyncio.wait_for(process.wait(), STOP_SECONDS)

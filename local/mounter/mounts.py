@@ -76,10 +76,7 @@ def now_mounted(repository: str) -> int:
 
 
 def unmount(repository: str) -> None:
-    """Takes all mounts off a repository's place at once, also dead ones and those in use.
-
-    A mounter that was killed leaves its mount on the node, and a new one on top would leave it there for good.
-    """
+    """Takes all mounts off a repository's place at once, also dead ones and those in use."""
     for _ in range(now_mounted(repository)):
         subprocess.run(
             ["umount", "--lazy", ROOT / repository], check=False, timeout=UMOUNT_SECONDS, stdin=subprocess.DEVNULL
@@ -97,7 +94,7 @@ def command(client: Client, repository: str) -> list[str]:
         f"--http-url={client.url(repository)}", "--config=", "--read-only", "--allow-other",
         "--file-perms=0555", "--dir-perms=0555",
         "--vfs-cache-mode=full", f"--cache-dir={CACHE / repository}", "--vfs-cache-max-age=8760h",
-        f"--vfs-cache-max-size={client.quota_mib // len(client.repositories)}M",
+        f"--vfs-cache-max-size={client.quota_mib // len(client.repositories)}M", "--vfs-cache-poll-interval=10s",
         "--vfs-read-chunk-size=4M", "--vfs-read-ahead=4M", "--buffer-size=1M",
         "--dir-cache-time=1h", "--attr-timeout=10m", "--poll-interval=0",
         "--checkers=16", "--contimeout=5s", "--timeout=30s", "--low-level-retries=5", "--use-mmap",

@@ -28,7 +28,6 @@ PROXIES = f"{'|'.join(ENDPOINTS)};{VIP}"
 SECONDS = 300
 # A probe that asked a squid while it hung fails only when its own time is out, and takes it out of its Service then.
 PROBE_SECONDS = 15
-KUBERNETES = "kubernetes:"
 
 Json = dict[str, Any]
 
@@ -49,10 +48,7 @@ def objects(squids: SquidsArgs) -> list[Json]:
         Namespaces(f"{SITE}-namespaces", namespaces)
         Squids(f"{SITE}-squid", squids)
 
-    declared = [each for each in deploy(both).resources if each.type.startswith(KUBERNETES)]
-    return [
-        {"apiVersion": _version(each.type), "kind": each.type.rpartition(":")[2], **each.inputs} for each in declared
-    ]
+    return deploy(both).manifests()
 
 
 def origin(port: int) -> list[Json]:
@@ -143,9 +139,3 @@ class Deployed:
     def _kubectl(self, *words: str, stdin: str | None = None) -> str:
         command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *words]
         return commands.output(command, what=f"kubectl {' '.join(words[:2])}", seconds=SECONDS, stdin=stdin)
-
-
-def _version(kind: str) -> str:
-    """The API version in a Pulumi type, as in kubernetes:apps/v1:Deployment."""
-    group, _, version = kind.removeprefix(KUBERNETES).rpartition(":")[0].partition("/")
-    return version if group == "core" else f"{group}/{version}"

@@ -1,57 +1,60 @@
-"""The dev site's CVMFS image on the real node: read through propagation and squid alone, back after it was killed."""
+"""The dev site's CVMFS image on the real node, as the component declares it: read through propagation and squid alone,
+back after it was killed, hung or was updated, within its quota.
+"""
 
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components import naming
+from components.cvmfs import CACHE as SOFTWARE, CLAIM, MOUNTS, Cvmfs, CvmfsArgs
 from components.squid import CACHE, CONFIGURATION, STATE, SquidsArgs, configuration
 from local import images, node as machine, repository
 from local.progress import Progress
 from tests.cluster.cluster import BOUND, Cluster
+from tests.program.monitor import deploy
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "cvmfs-test"
 ORIGIN = f"origin.{NAMESPACE}.svc.cluster.local"
 SQUID = f"http://squid.{NAMESPACE}.svc.cluster.local:3128"
-DIRECTORY = f"/var/cvmfs/{NAMESPACE}"
 README = f"/cvmfs/{repository.REPOSITORY}/README"
+QUOTA_MIB = 8
+MIB = 2**20
+# A reader that has a file open all the while, so that what becomes stale is in use, and says what each read gives.
+READER = f"until exec 3<{README}; do sleep 0.2; done 2>&-; while sleep 0.2; do head -1 {README} 2>&1; done"
+# What a read may say while the mount is away: what is below it, a connection that has ended, a read cut short.
+AWAY = re.compile(
+    r"No such file or directory|Transport endpoint is not connected|Software caused connection abort|Input/output error"
+)
 
 
-def mounter(name: str, image: str, wanted: str, directory: str) -> dict[str, Any]:
-    environment = {
-        "CVMFS_REPOSITORIES": wanted,
-        "CVMFS_HTTP_PROXY": f"http://nobody.{NAMESPACE}.svc.cluster.local:3128|{SQUID}",
-        "CVMFS_SERVER_URL": f"http://{ORIGIN}/@fqrn@",
-        "CVMFS_QUOTA_LIMIT": "500",
-    }
-    container = {
-        "name": "cvmfs",
-        "image": image,
-        "securityContext": {"privileged": True},
-        "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "readinessProbe": {
-            "exec": {"command": ["/usr/bin/check_cvmfs.sh", "readiness"]}, "periodSeconds": 2, "timeoutSeconds": 10,
-        },
-        "lifecycle": {"preStop": {"exec": {"command": ["/usr/bin/terminate.sh"]}}},
-        "volumeMounts": [
-            {"name": "mounts", "mountPath": "/cvmfs", "mountPropagation": "Bidirectional"},
-            {"name": "cache", "mountPath": "/var/lib/cvmfs"},
-            {"name": "fuse", "mountPath": "/dev/fuse"},
-        ],
-    }  # fmt: skip
-    volumes = [
-        {"name": "mounts", "hostPath": {"path": directory, "type": "DirectoryOrCreate"}},
-        {"name": "cache", "emptyDir": {}},
-        {"name": "fuse", "hostPath": {"path": "/dev/fuse", "type": "CharDevice"}},
-    ]
-    return pod(name, {"containers": [container], "volumes": volumes})
+def declared(pictures: dict[str, str], site: str, wanted: str, quota_mib: int = 500) -> list[dict[str, Any]]:
+    """What the component declares, with directories of the node for this test alone."""
+    arguments = CvmfsArgs(
+        site=site,
+        namespace=site,
+        consumers=site,
+        image=pictures["cvmfs"],
+        mode="daemonset",
+        repositories=[wanted],
+        proxies=f"http://nobody.{NAMESPACE}.svc.cluster.local:3128|{SQUID}",
+        server_url=f"http://{ORIGIN}/@fqrn@",
+        quota_mib=quota_mib,
+    )
+    text = json.dumps(deploy(lambda: Cvmfs(site, arguments)).manifests())
+    for path in (MOUNTS, SOFTWARE):
+        text = text.replace(f'"{path}"', f'"{path}/{site}"')
+    return list(json.loads(text))
 
 
 def pod(name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -100,20 +103,34 @@ def squid(image: str) -> list[dict[str, Any]]:
     ]
 
 
-def consumer(image: str) -> dict[str, Any]:
+def consumer(name: str, image: str) -> dict[str, Any]:
     container = {
         "name": "consumer",
         "image": image,
-        "command": ["sleep", "3600"],
+        "command": ["bash", "-c", READER],
         "volumeMounts": [{"name": "cvmfs", "mountPath": "/cvmfs", "mountPropagation": "HostToContainer"}],
     }
-    volume = {"name": "cvmfs", "hostPath": {"path": DIRECTORY, "type": "DirectoryOrCreate"}}
+    volume = {"name": "cvmfs", "persistentVolumeClaim": {"claimName": CLAIM, "readOnly": True}}
     spec = {"securityContext": {"runAsUser": 1000}, "containers": [container], "volumes": [volume]}
-    return pod("consumer", {**spec, "terminationGracePeriodSeconds": 1})
+    return pod(name, {**spec, "terminationGracePeriodSeconds": 1})
 
 
 def apply(node: Cluster, *manifests: dict[str, Any]) -> None:
     node.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)}))
+
+
+@contextmanager
+def mounted(node: Cluster, pictures: dict[str, str], site: str, wanted: str, quota_mib: int = 500) -> Iterator[None]:
+    """A namespace whose DaemonSet mounts a repository, and nothing of it afterwards."""
+    node.kubectl("create", "namespace", site)
+    try:
+        node.kubectl("-n", site, "wait", "--for=create", "serviceaccount/default", BOUND)
+        apply(node, *declared(pictures, site, wanted, quota_mib))
+        yield
+    finally:
+        node.kubectl("delete", "namespace", site, BOUND)
+        node.kubectl("delete", "persistentvolume", naming.cvmfs_volume(site), BOUND)
+        shutil.rmtree(f"{SOFTWARE}/{site}", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -125,23 +142,65 @@ def pictures(node: Cluster) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def mounts(node: Cluster, pictures: dict[str, str]) -> Iterator[None]:
-    node.kubectl("create", "namespace", NAMESPACE)
-    node.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", BOUND)
-    repository.deploy(node.kubeconfig, pictures, Progress(total=1), namespace=NAMESPACE)
-    apply(node, *squid(pictures["squid"]), mounter("cvmfs", pictures["cvmfs"], repository.REPOSITORY, DIRECTORY))
-    apply(node, consumer(pictures["startd"]))
-    node.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/squid", "pod/cvmfs", "pod/consumer", BOUND)
-    yield
-    node.kubectl("delete", "namespace", NAMESPACE, "--wait=true", BOUND)
+    with mounted(node, pictures, NAMESPACE, repository.REPOSITORY):
+        repository.deploy(node.kubeconfig, pictures, Progress(total=1), namespace=NAMESPACE)
+        apply(node, *squid(pictures["squid"]), consumer("consumer", pictures["startd"]))
+        node.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/squid", "pod/consumer", BOUND)
+        ready(node, NAMESPACE)
+        reads_on(node, "consumer")
+        yield
 
 
-def read(node: Cluster) -> str:
-    return node.kubectl("-n", NAMESPACE, "exec", "consumer", "--", "head", "-1", README, check=False)
+def mounters(node: Cluster, site: str) -> list[dict[str, Any]]:
+    """The pods that mount, but for those that are going."""
+    found = json.loads(node.kubectl("-n", site, "get", "pods", "-l", "app.kubernetes.io/name=cvmfs", "-o", "json"))
+    return [item for item in found["items"] if "deletionTimestamp" not in item["metadata"]]
 
 
-def process_of(node: Cluster, container: str, words: str) -> int | None:
-    """The process with these words in a pod's container, seen from this machine; none if there is none now."""
-    uid = node.kubectl("-n", NAMESPACE, "get", "pod", container, "-o", "jsonpath={.metadata.uid}")
+def ready(node: Cluster, site: str, *, but: str = "") -> dict[str, Any]:
+    """The pod that mounts, once it is Ready, and of another name than it was."""
+
+    def look() -> dict[str, Any] | None:
+        for item in mounters(node, site):
+            states = item["status"].get("containerStatuses", ())
+            if item["metadata"]["name"] != but and states and all(state["ready"] for state in states):
+                return dict(item)
+        return None
+
+    item = node.eventually(look, "the mounter is ready", site)
+    assert item is not None
+    return item
+
+
+def restarts(item: dict[str, Any]) -> int:
+    return sum(state["restartCount"] for state in item["status"]["containerStatuses"])
+
+
+def reads(node: Cluster, name: str) -> list[str]:
+    """What each read of a consumer gave."""
+    return node.kubectl("-n", NAMESPACE, "logs", name).splitlines()
+
+
+def reads_on(node: Cluster, name: str) -> None:
+    """Waits until a consumer reads again, which has seen nothing but the software and that it is away."""
+    before = len(reads(node, name))
+    node.eventually(lambda: "demonstration" in "".join(reads(node, name)[before:]), f"{name} reads", NAMESPACE)
+    strange = [line for line in reads(node, name) if "demonstration" not in line and not AWAY.search(line)]
+    assert not strange
+
+
+def nothing_stale(node: Cluster, *names: str) -> None:
+    """The node and each consumer see one mount: a dead one below it would be there for good."""
+    places = [("self", f"{MOUNTS}/{NAMESPACE}/")]
+    places += [(str(process_of(node, name, "bash -c")), "/cvmfs/") for name in names]
+    for process, place in places:
+        found = Path(f"/proc/{process}/mountinfo").read_text().splitlines()
+        assert len([line for line in found if f" {place}{repository.REPOSITORY} " in line]) == 1, (process, found)
+
+
+def process_of(node: Cluster, name: str, words: str) -> int | None:
+    """The process with these words in a pod, seen from this machine; none if there is none now."""
+    uid = node.kubectl("-n", NAMESPACE, "get", "pod", name, "-o", "jsonpath={.metadata.uid}")
     for place in Path("/proc").glob("[0-9]*"):
         try:
             command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
@@ -151,6 +210,20 @@ def process_of(node: Cluster, container: str, words: str) -> int | None:
         if re.match(words, command) and (uid in groups or uid.replace("-", "_") in groups):
             return int(place.name)
     return None
+
+
+def strike(node: Cluster, words: str, number: signal.Signals) -> int:
+    """Sends a signal to a process of the mounter; its number."""
+    struck = process_of(node, ready(node, NAMESPACE)["metadata"]["name"], words)
+    assert struck is not None
+    os.kill(struck, number)
+    return struck
+
+
+def replaced(node: Cluster, words: str, struck: int) -> None:
+    """Waits until another process is in the place of the one that was struck."""
+    name = mounters(node, NAMESPACE)[0]["metadata"]["name"]
+    node.eventually(lambda: process_of(node, name, words) not in {struck, None}, f"{words} is back", NAMESPACE)
 
 
 def test_a_consumer_imports_the_software_through_propagation(node: Cluster, mounts: None) -> None:
@@ -163,7 +236,6 @@ def test_a_consumer_imports_the_software_through_propagation(node: Cluster, moun
 
 
 def test_the_server_hears_from_the_squid_alone(node: Cluster, mounts: None) -> None:
-    assert "demonstration" in read(node)
     address = node.kubectl("-n", NAMESPACE, "get", "pod", "squid", "-o", "jsonpath={.status.podIP}")
     log = node.kubectl("-n", NAMESPACE, "logs", "deployment/origin")
     assert {line.split()[0] for line in log.splitlines() if '"GET ' in line or '"HEAD ' in line} == {address}
@@ -171,30 +243,78 @@ def test_the_server_hears_from_the_squid_alone(node: Cluster, mounts: None) -> N
 
 @pytest.mark.parametrize("words", ["rclone mount", r"python3 -m local\.mounter $"])
 def test_a_consumer_reads_again_after_the_mounter_was_killed(node: Cluster, mounts: None, words: str) -> None:
-    killed = process_of(node, "cvmfs", words)
-    assert killed is not None
-    os.kill(killed, signal.SIGKILL)
-    node.eventually(lambda: process_of(node, "cvmfs", words) not in {killed, None}, f"{words} is back", NAMESPACE)
-    node.eventually(lambda: "demonstration" in read(node), "the consumer reads again", NAMESPACE)
-    stacked = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{DIRECTORY}/" in line]
-    assert len(stacked) == 1, "a dead mount was left below the new one"
+    replaced(node, words, strike(node, words, signal.SIGKILL))
+    reads_on(node, "consumer")
+    nothing_stale(node, "consumer")
+
+
+def test_a_mount_that_hangs_is_ended_by_its_probe_and_its_readers_go_on(node: Cluster, mounts: None) -> None:
+    item = ready(node, NAMESPACE)
+    hung = strike(node, "rclone mount", signal.SIGSTOP)
+    waits = ("exec", "consumer", "--", "timeout", "3", "head", "-1", README)
+    assert "exit code 124" in node.kubectl("-n", NAMESPACE, *waits, check=False), "a read waits while the mount hangs"
+    replaced(node, "rclone mount", hung)
+    reads_on(node, "consumer")
+    nothing_stale(node, "consumer")
+    after = ready(node, NAMESPACE)
+    assert after["metadata"]["uid"] == item["metadata"]["uid"]
+    assert restarts(after) == restarts(item) + 1
+    events = node.kubectl("-n", NAMESPACE, "get", "events", "-o", "jsonpath={.items[*].message}")
+    assert "failed liveness probe" in events
+
+
+def test_an_update_waits_until_the_pod_is_deleted_and_readers_old_and_new_go_on(
+    node: Cluster, mounts: None, pictures: dict[str, str]
+) -> None:
+    old = ready(node, NAMESPACE)["metadata"]["name"]
+    apply(node, *declared(pictures, NAMESPACE, repository.REPOSITORY, quota_mib=400))
+    seen = "jsonpath={.metadata.generation} {.status.observedGeneration} {.status.updatedNumberScheduled}"
+
+    def outdated() -> bool:
+        wanted, observed, *updated = node.kubectl("-n", NAMESPACE, "get", "daemonset", "cvmfs", "-o", seen).split()
+        return observed == wanted and updated in ([], ["0"])
+
+    node.eventually(outdated, "the DaemonSet has seen its new template", NAMESPACE)
+    reads_on(node, "consumer")
+    assert [item["metadata"]["name"] for item in mounters(node, NAMESPACE)] == [old]
+    node.kubectl("-n", NAMESPACE, "delete", "pod", old, "--wait=false")
+    apply(node, consumer("late", pictures["startd"]))
+    new = ready(node, NAMESPACE, but=old)
+    told = {entry["name"]: entry["value"] for entry in new["spec"]["containers"][0]["env"]}
+    assert told["CVMFS_QUOTA_LIMIT"] == "400"
+    for name in ("consumer", "late"):
+        node.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", BOUND)
+        reads_on(node, name)
+    nothing_stale(node, "consumer", "late")
+
+
+def test_the_cache_on_the_nodes_disk_keeps_to_its_quota(node: Cluster, mounts: None, pictures: dict[str, str]) -> None:
+    site = "cvmfs-small"
+    with mounted(node, pictures, site, repository.REPOSITORY, quota_mib=QUOTA_MIB):
+        ready(node, site)
+        files = [file for file in Path(f"{MOUNTS}/{site}/{repository.REPOSITORY}").rglob("*") if file.is_file()]
+        assert sum(len(file.read_bytes()) for file in files) > 2 * QUOTA_MIB * MIB
+
+        def within() -> bool:
+            cached = [file.stat().st_blocks * 512 for file in Path(f"{SOFTWARE}/{site}").rglob("*") if file.is_file()]
+            return sum(cached) <= QUOTA_MIB * MIB
+
+        node.eventually(within, "the cache keeps to its quota", site)
+        assert all(file.read_bytes() for file in files[:10] if file.stat().st_size)
 
 
 def test_a_repository_that_is_missing_is_not_ready_and_says_so(
     node: Cluster, mounts: None, pictures: dict[str, str]
 ) -> None:
-    apply(node, mounter("astray", pictures["cvmfs"], "missing.example", f"{DIRECTORY}-astray"))
-    try:
+    site = "cvmfs-astray"
+    with mounted(node, pictures, site, "missing.example"):
 
         def told() -> str:
-            said = node.kubectl("-n", NAMESPACE, "exec", "astray", "--", "check_cvmfs.sh", "readiness", check=False)
+            words = ("exec", "daemonset/cvmfs", "--", "check_cvmfs.sh", "readiness")
+            said = node.kubectl("-n", site, *words, check=False)
             return said if "404" in said else ""
 
-        said = node.eventually(told, "the mounter says that the repository is missing", NAMESPACE)
+        said = node.eventually(told, "the mounter says that the repository is missing", site)
         assert "repository missing.example: " in said
-        ready = node.kubectl(
-            "-n", NAMESPACE, "get", "pod", "astray", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        )
-        assert ready == "False"
-    finally:
-        node.kubectl("-n", NAMESPACE, "delete", "pod", "astray", "--wait=true", BOUND)
+        (item,) = mounters(node, site)
+        assert not any(state["ready"] for state in item["status"]["containerStatuses"])

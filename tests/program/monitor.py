@@ -27,6 +27,7 @@ from pulumi.runtime.stack import run_in_stack
 PROJECT = "atlas-sites"
 STACK = "dev"
 STACK_TYPE = "pulumi:pulumi:Stack"
+KUBERNETES = "kubernetes:"
 UNKNOWN = rpc.UNKNOWN  # what an input holds whose value a preview cannot know
 
 
@@ -108,6 +109,14 @@ class Monitor:
     def children(self, parent: Resource) -> list[Resource]:
         """What was declared with this parent."""
         return [resource for resource in self.resources if resource.parent == parent.urn]
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """The Kubernetes objects, as kubectl applies them."""
+        return [
+            {"apiVersion": _version(each.type), "kind": each.type.rpartition(":")[2], **each.inputs}
+            for each in self.resources
+            if each.type.startswith(KUBERNETES)
+        ]
 
     def SupportsFeature(self, request: Any) -> Any:
         # Outputs as values would arrive as wrappers in the inputs.
@@ -238,3 +247,9 @@ def _plain(struct: Any) -> tuple[dict[str, Any], list[str]]:
         return value
 
     return walk(json_format.MessageToDict(struct), ""), secrets
+
+
+def _version(kind: str) -> str:
+    """The API version in a Pulumi type, as in kubernetes:apps/v1:Deployment."""
+    group, _, version = kind.removeprefix(KUBERNETES).rpartition(":")[0].partition("/")
+    return version if group == "core" else f"{group}/{version}"

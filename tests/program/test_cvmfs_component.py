@@ -73,6 +73,15 @@ def test_an_update_breaks_no_job_and_is_not_waited_for() -> None:
     assert inputs["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
 
 
+def test_a_mount_that_hangs_is_ended_within_a_minute_and_a_dead_one_goes_before_the_next() -> None:
+    (container,) = spec(declared())["containers"]
+    probe = container["livenessProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"] < 60
+    assert probe["terminationGracePeriodSeconds"] < spec(declared())["terminationGracePeriodSeconds"]
+    unmounts, mounts = container["command"][-1].index("umount -l"), container["command"][-1].index("mount_cvmfs.sh")
+    assert unmounts < mounts
+
+
 def test_no_taint_keeps_it_from_a_node() -> None:
     assert spec(declared())["tolerations"] == [{"operator": "Exists"}]
     assert spec(declared())["priorityClassName"] == "system-node-critical"
