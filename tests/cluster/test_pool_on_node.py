@@ -3,49 +3,29 @@
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from components.startds import StartdLimits, StartdsArgs, StartdSize, StartdTimes, VacuumPace, template
 from local import certificates, pool
-from local.authority import Authority, pem
+from local.authority import Authority
 from local.pool import token
 from local.pool.condor import ADDRESS, STARTD, TRUST_DOMAIN
 from local.progress import Progress
 from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
+from tests.cluster.proxies import proxy
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "t-pool"
 # Which credential each startd has, and how it is expected to prove who it is.
 METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
-PROXY_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
-INHERIT_ALL = bytes.fromhex("300c300a06082b06010505071501")  # of RFC 3820, encoded
-
-
-def proxy(certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> str:
-    """An RFC 3820 proxy, its key, and the certificate that it is made from."""
-    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    now, serial = datetime.now(UTC), x509.random_serial_number() >> 96
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([*certificate.subject, x509.NameAttribute(NameOID.COMMON_NAME, str(serial))]))
-        .issuer_name(certificate.subject)
-        .public_key(own.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=96))
-        .add_extension(x509.UnrecognizedExtension(PROXY_INFO, INHERIT_ALL), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return b"".join((pem(made), pem(own), pem(certificate))).decode()
 
 
 def site_proxy() -> str:

@@ -2,8 +2,7 @@
 
 What takes days in a site takes minutes here: a proxy lasts one, and HTCondor, which by default remembers for a day whom
 it has believed, does so for some seconds. Then the startd's connections to the collector are cut, so that it must prove
-itself anew. Beside it is one whose proxy was not renewed. The proxies are made by the grid's own program, of the dev
-site's certificate; the VOMS server that signs the attributes is a stand-in.
+itself anew. Beside it is one whose proxy was not renewed.
 """
 
 import json
@@ -17,20 +16,16 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from local import certificates, packages
-from local.authority import Authority, pem, write
+from local import certificates
 from local.paths import CHECKOUT
 from local.pool.condor import PORT, STARTD
-from local.progress import Progress
+from tests.cluster.proxies import Voms
 from tests.cluster.stage import HELD, Job, Json, Stage, Startds
 
 pytestmark = pytest.mark.cluster
 
-PROGRAMS = {"/usr/bin/voms-proxy-fake": "voms-clients"}
-HOUR_SECONDS = 3600
-SHORT_SECONDS = 60
+LONG, SHORT = timedelta(hours=1), timedelta(minutes=1)
 # Longer than all of this takes.
 PATIENCE = {"NOCLAIM_SECONDS": "1800"}
 DEFAULTS = "/etc/atlas-sites-defaults/startd.conf"
@@ -39,40 +34,6 @@ FORGETS = f"SEC_DEFAULT_SESSION_DURATION = {REMEMBERED.seconds}\nUPDATE_INTERVAL
 # Of the startd's own log: it has shown the collector a proxy that the collector does not believe.
 REFUSED = "Failed to authenticate using SSL"
 DISCONNECTED = 22
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Makes proxies of the site's certificate, with attributes of a virtual organisation."""
-
-    directory: Path
-
-    def __post_init__(self) -> None:
-        packages.ensure(PROGRAMS, purpose="VOMS", log=self.directory / "apt.log", progress=Progress(total=0))
-        now, place = datetime.now(UTC), certificates.directory()
-        authority = Authority.ensure("dev authority", place / "ca-key.pem", certificates.authority_file(), now)
-        for name, leaf in (("host", certificates.SITE), ("voms", certificates.POOL)):
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            write(self.directory / f"{name}.key", pem(key))
-            write(self.directory / f"{name}.pem", pem(authority.issue(leaf, key, now)))
-
-    def proxy(self, seconds: int) -> str:
-        """One that is good for so long, of an hour at most."""
-        before = str(HOUR_SECONDS - seconds)
-        subprocess.run(
-            [
-                *("voms-proxy-fake", "-rfc", "-quiet", "-hours", "1", "-vomslife", "1", "-out", "proxy"),
-                *("-pastproxy", before, "-pastac", before, "-cert", "host.pem", "-key", "host.key"),
-                *("-hostcert", "voms.pem", "-hostkey", "voms.key", "-voms", "atlas", "-uri", "localhost:15000"),
-                *("-fqan", "/atlas/Role=production/Capability=NULL"),
-            ],
-            cwd=self.directory,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "X509_CERT_DIR": str(self.directory)},
-            capture_output=True,
-            timeout=60,
-            check=True,
-        )
-        return (self.directory / "proxy").read_text()
 
 
 @dataclass(frozen=True)
@@ -162,22 +123,22 @@ def holder(stage: Stage, name: str, proxy: str) -> Holder:
 
 
 @pytest.fixture(scope="module")
-def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    return Maker(tmp_path_factory.mktemp("proxies"))
+def voms(tmp_path_factory: pytest.TempPathFactory) -> Voms:
+    return Voms(tmp_path_factory.mktemp("proxies"))
 
 
 @pytest.fixture(scope="module")
-def renewal(stage: Stage, maker: Maker) -> Iterator[Renewal]:
+def renewal(stage: Stage, voms: Voms) -> Iterator[Renewal]:
     """Both join, both proxies are renewed by short ones, and one of these once more."""
-    renewed, left = (holder(stage, name, maker.proxy(HOUR_SECONDS)) for name in ("renewed", "left"))
+    renewed, left = (holder(stage, name, voms.proxy(LONG)) for name in ("renewed", "left"))
     try:
         held = renewed.startds.submit(HELD)
         held.runs()
         left.startds.known(1)
-        short = maker.proxy(SHORT_SECONDS)
+        short = voms.proxy(SHORT)
         for each in (renewed, left):
             each.renew(short)
-        renewed.renew(maker.proxy(HOUR_SECONDS))
+        renewed.renew(voms.proxy(LONG))
         end = x509.load_pem_x509_certificates(short.encode())[0].not_valid_after_utc + REMEMBERED
         stage.eventually(lambda: datetime.now(UTC) > end, "the short proxies have ended")
         address = stage.cluster.kubectl("-n", "pool", "get", "service", "cm", "-o", "jsonpath={.spec.clusterIP}")
