@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from components.cluster import aws_nodes
 from components.cluster.machines import machines
 from settings.clouds import AmazonCluster, AmazonPool, AmazonSite
-from settings.pool_contradictions import nearest, taken_network, too_small, unknown_size, unpriced
+from settings.pool_contradictions import nearest, taken_network, too_large_cache, too_small, unknown_size, unpriced
 
 
 def amazon_contradictions(site: AmazonSite) -> Iterator[str]:
@@ -18,6 +18,7 @@ def amazon_contradictions(site: AmazonSite) -> Iterator[str]:
         minor = cluster.kubernetes_version.rpartition(".")[0]
         yield f"cluster.kubernetesVersion is {cluster.kubernetes_version!r}: EKS chooses the patch; say '{minor}'"
     yield from unknown_size("aws", "cluster.systemPool.size", cluster.system_pool.size)
+    yield from too_large_cache(site.cvmfs, aws_nodes.ROOT_DISK_GIB)
     for index, pool in enumerate(site.job_pools):
         path = f"jobPools[{index}]"
         wrong = [*unknown_size("aws", f"{path}.size", pool.size), *_pool_contradictions(path, pool)]

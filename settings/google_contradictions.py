@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from components.cluster import gcp_nodes
 from components.cluster.machines import machines
 from settings.clouds import GoogleCluster, GooglePool, GoogleSite
-from settings.pool_contradictions import nearest, too_small, unknown_size, unpriced, wrong_network
+from settings.pool_contradictions import nearest, too_large_cache, too_small, unknown_size, unpriced, wrong_network
 
 # Google keeps four addresses of each subnet.
 _KEPT_ADDRESSES = 4
@@ -17,6 +17,7 @@ def google_contradictions(site: GoogleSite) -> Iterator[str]:
     cluster = site.cluster
     yield from _place_contradictions(cluster)
     yield from unknown_size("gcp", "cluster.systemPool.size", cluster.system_pool.size)
+    yield from too_large_cache(site.cvmfs, gcp_nodes.BOOT_DISK_GIB)
     for index, pool in enumerate(site.job_pools):
         path = f"jobPools[{index}]"
         wrong = [*unknown_size("gcp", f"{path}.size", pool.size), *_disk_contradictions(path, pool)]

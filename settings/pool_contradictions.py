@@ -8,9 +8,11 @@ from components.cluster.machines import Cloud, Machine, Room, machines
 from components.startds import LOGS_MIB
 from settings.clouds import JobPool
 from settings.values import overlap
-from settings.workload import Startds
+from settings.workload import Cvmfs, Startds
 
 _NEAR = 3
+# Of the disk that nodes start from, for the OS and its logs beside the cache of CVMFS.
+_OS_GIB = 40
 
 
 def unknown_size(cloud: Cloud, path: str, size: str) -> Iterator[str]:
@@ -42,6 +44,16 @@ def too_small(path: str, size: str, room: Room, startds: Startds) -> Iterator[st
                 f"{path}.size is {size}, too small for one startd: its startds.{key} takes {one:g}{more}, and "
                 f"pods may request {most:g} of a node at most; take a larger size, or a smaller startd"
             )
+
+
+def too_large_cache(cvmfs: Cvmfs, disk_gib: int) -> Iterator[str]:
+    """A cache of CVMFS that would fill the disk that nodes start from, which we size."""
+    most = (disk_gib - _OS_GIB) * 1024
+    if cvmfs.mode == "daemonset" and cvmfs.quota_mib > most:
+        yield (
+            f"cvmfs.quotaMib is {cvmfs.quota_mib}: the cache is on the disk of {disk_gib} GiB that nodes start from, "
+            f"beside their OS; allowed: at most {most}"
+        )
 
 
 def taken_network(network: str, taken: Mapping[str, str]) -> Iterator[str]:

@@ -372,6 +372,16 @@ def told(*, job_pool: dict[str, Any] | None = None, startds: dict[str, Any] | No
     return sites_of(json.dumps([site]), None, secret=False)[1]
 
 
+def test_a_cache_of_cvmfs_that_fills_the_nodes_disk_is_one_sentence() -> None:
+    [site] = stack()["atlas-sites:sites"]
+    site["cvmfs"]["quotaMib"] = 60 * 1024
+    assert sites_of(json.dumps([site]), None, secret=False)[1] == []
+    site["cvmfs"]["quotaMib"] += 1
+    (sentence,) = sites_of(json.dumps([site]), None, secret=False)[1]
+    assert sentence.startswith("sites[0].cvmfs.quotaMib is 61441: ")
+    assert "allowed: at most 61440" in sentence
+
+
 def test_the_example_stack_is_right() -> None:
     assert told() == []
     images, found = images_of(json.dumps(stack()["atlas-sites:images"]), "aws")
