@@ -18,7 +18,6 @@ import pytest
 from cryptography import x509
 
 from local import certificates
-from local.paths import CHECKOUT
 from local.pool.condor import PORT, STARTD
 from tests.cluster.proxies import Voms
 from tests.cluster.stage import HELD, Job, Json, Stage, Startds
@@ -102,7 +101,7 @@ def holder(stage: Stage, name: str, proxy: str) -> Holder:
     full = f"{name}-{stage.run}"
     authority = certificates.authority_file().read_text()
     texts = {"proxy": proxy, "ca.pem": authority}
-    configuration = (CHECKOUT / "images/startd/condor/startd.conf").read_text() + FORGETS
+    configuration = stage.in_pool("cat", DEFAULTS) + FORGETS  # of the same image
     items = [
         {
             "apiVersion": "v1",
