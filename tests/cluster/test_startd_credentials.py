@@ -29,7 +29,9 @@ LONG, SHORT = timedelta(hours=1), timedelta(minutes=1)
 PATIENCE = {"NOCLAIM_SECONDS": "1800"}
 DEFAULTS = "/etc/atlas-sites-defaults/startd.conf"
 REMEMBERED = timedelta(seconds=10)
-FORGETS = f"SEC_DEFAULT_SESSION_DURATION = {REMEMBERED.seconds}\nUPDATE_INTERVAL = 10\n"
+FORGETS = f"SEC_DEFAULT_SESSION_DURATION = {REMEMBERED.seconds}\nUPDATE_INTERVAL = 10\nCCB_RECONNECT_TIME = 5\n"
+# By which claims reach the startd: the second time after its connections were cut.
+REGISTERED = "registered with CCB server"
 # Of the startd's own log: it has shown the collector a proxy that the collector does not believe.
 REFUSED = "Failed to authenticate using SSL"
 DISCONNECTED = 22
@@ -145,6 +147,8 @@ def renewal(stage: Stage, voms: Voms) -> Iterator[Renewal]:
         for each in (renewed, left):
             each.cut(address)
         stage.eventually(lambda: renewed.heard() > cut + 1, "the collector hears from the renewed startd again")
+        log = renewed.startds.inside(1) / "scratch/log/SharedPortLog"
+        stage.eventually(lambda: log.read_text().count(REGISTERED) > 1, "claims can reach the renewed startd again")
         renewed.startds.let_go(1)
         held.ends()
         other = renewed.startds.submit("sleep 1")
