@@ -4,7 +4,7 @@ A pack is run with its own directory first on the path, away from the program's 
 written here once more, and a test compares it.
 """
 
-from rules import clusters, exposure, images, keepalive, nodes, privilege, rbac, resources, secrets, spending
+from rules import clusters, exposure, images, keepalive, nodes, privilege, rbac, resources, secrets, spending, storage
 
 RULES = (
     *privilege.RULES,
@@ -16,5 +16,6 @@ RULES = (
     *images.RULES,
     *clusters.RULES,
     *nodes.RULES,
+    *storage.RULES,
     *spending.RULES,
 )

@@ -11,6 +11,8 @@ AZURE_CLUSTER = "azure-native:containerservice:ManagedCluster"
 AZURE_POOL = "azure-native:containerservice:AgentPool"
 AZURE_GATEWAY = "azure-native:network:NatGateway"
 AZURE_GROUP = "azure-native:resources:ResourceGroup"
+AZURE_STORAGE = "azure-native:storage:StorageAccount"
+AZURE_CONTAINER = "azure-native:storage:BlobContainer"
 AZURE_PROVIDER = "pulumi:providers:azure-native"
 GOOGLE_CLUSTER = "gcp:container/cluster:Cluster"
 GOOGLE_POOL = "gcp:container/nodePool:NodePool"
@@ -39,6 +41,11 @@ def azure_pool(**changes: Any) -> dict[str, Any]:
         "tags": POOL_TAGS,
         **changes,
     }
+
+
+def azure_storage(**changes: Any) -> dict[str, Any]:
+    shut = {"allowBlobPublicAccess": False, "allowSharedKeyAccess": False}
+    return {**shut, "enableHttpsTrafficOnly": True, "minimumTlsVersion": "TLS1_2", **changes}
 
 
 def azure_spot(**changes: Any) -> dict[str, Any]:
@@ -142,6 +149,23 @@ CLOUD_CASES = {
         ],
         not_applicable=[(AZURE_POOL, azure_pool()), (SERVICE, NOTHING)],
         unknown=[],
+    ),
+    "no-open-storage": Case(
+        passing=[
+            (AZURE_STORAGE, azure_storage()),
+            (AZURE_CONTAINER, {"publicAccess": "None"}),
+            (AZURE_CONTAINER, NOTHING),
+        ],
+        failing=[
+            (AZURE_STORAGE, azure_storage(allowBlobPublicAccess=None), "lets containers be read by everybody"),
+            (AZURE_STORAGE, azure_storage(allowSharedKeyAccess=True), "lets in whoever has its key"),
+            (AZURE_STORAGE, azure_storage(enableHttpsTrafficOnly=False), "may be spoken to in clear"),
+            (AZURE_STORAGE, azure_storage(minimumTlsVersion=None), "takes versions of TLS that are broken"),
+            (AZURE_STORAGE, azure_storage(minimumTlsVersion="TLS1_1"), "takes versions of TLS that are broken"),
+            (AZURE_CONTAINER, {"publicAccess": "Blob"}, "can be read by everybody"),
+        ],
+        not_applicable=[(AZURE_GROUP, NOTHING), (SERVICE, NOTHING)],
+        unknown=[(AZURE_STORAGE, azure_storage(allowSharedKeyAccess=UNKNOWN))],
     ),
     "no-managed-modes": Case(
         passing=[
