@@ -102,6 +102,13 @@ class Deployed:
         for index in range(REPLICAS):
             self.kubectl("rollout", "status", f"deployment/squid-{index}", f"--timeout={SECONDS}s")
 
+    def renew(self, manifests: Sequence[Json]) -> None:
+        """Has all squids made anew by a change, and waits until no old one is left for clients to cling to."""
+        old = [f"pod/{pod['metadata']['name']}" for pod in self.pods()]
+        self.apply(manifests)
+        self.settled()
+        self.kubectl("wait", "--for=delete", *old, f"--timeout={SECONDS}s")
+
     def lose(self, index: int) -> None:
         """Kills a squid and takes its cache away; the next one is not waited for."""
         self._signal(index, "KILL")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.caches import client, reading, ring
@@ -14,6 +14,21 @@ from tests.caches.reading import OBJECTS, Outcome
 # struck is the squid that has the most and no more than that.
 MOST = 0.4
 TWICE = 2  # objects that clients get the origin asked for once too often, by chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """The squid that something befalls.
+
+    Attributes:
+        index: its number.
+        proxy: its address, as clients know it.
+        held: objects that are its own where clients shard.
+    """
+
+    index: int
+    proxy: str
+    held: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +49,14 @@ class Struck:
     unnoticed: bool
 
 
+def chosen(addresses: Mapping[str, str], prefix: str) -> Victim:
+    """Whom to strike while objects of this prefix are read."""
+    ((*own,),) = client.groups("|".join(ENDPOINTS), addresses)
+    held = Counter(ring.owner(own, reading.url(ORIGIN, f"/{prefix}/{number}")) for number in range(OBJECTS))
+    victim = max((each for each in own if held[each] + TWICE <= MOST * OBJECTS), key=lambda each: held[each])
+    return Victim(index=own.index(victim), proxy=victim, held=held[victim])
+
+
 async def read(
     squids: Deployed,
     origin: Origin,
@@ -46,20 +69,18 @@ async def read(
 ) -> Struck:
     """All clients read all objects; a squid is struck when half is read, and mended when all is."""
     addresses, outcome = squids.addresses(), Outcome()
-    ((*own,),) = client.groups("|".join(ENDPOINTS), addresses)
-    held = Counter(ring.owner(own, reading.url(ORIGIN, f"/{prefix}/{number}")) for number in range(OBJECTS))
-    victim = max((each for each in own if held[each] + TWICE <= MOST * OBJECTS), key=lambda each: held[each])
+    victim = chosen(addresses, prefix)
     async with reading.clients(proxies, addresses, shard=shard) as clients, asyncio.TaskGroup() as group:
         reads = group.create_task(reading.read(clients, ORIGIN, prefix, outcome))
         await outcome.half.wait()
-        await asyncio.to_thread(strike, own.index(victim))
+        await asyncio.to_thread(strike, victim.index)
         await reads
-    await asyncio.to_thread(mend, own.index(victim))
+    await asyncio.to_thread(mend, victim.index)
     left = frozenset(proxy for each in clients for proxy in each.left)
     return Struck(
-        held=held[victim],
+        held=victim.held,
         fetches=origin.fetched(f"/{prefix}/"),
         outcome=outcome,
-        bystanders=left - {victim},
-        unnoticed=victim not in left,
+        bystanders=left - {victim.proxy},
+        unnoticed=victim.proxy not in left,
     )

@@ -9,7 +9,6 @@ that leaves gives its part to the others, and nothing of theirs moves. Sixteen p
 import bisect
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 POINTS = 16
@@ -23,15 +22,6 @@ def owner(proxies: Sequence[str], url: str) -> str:
     """The proxy, of those that are there, that is asked for the object."""
     places, owners = _ring(tuple(proxies))
     return owners[bisect.bisect_left(places, place(url))]
-
-
-def largest_part(proxies: Sequence[str]) -> float:
-    """Of all objects, those of the proxy that has the most."""
-    places, owners = _ring(tuple(proxies))
-    parts: Counter[str] = Counter()
-    for before, point, proxy in zip([-1, *places], places, owners, strict=False):
-        parts[proxy] += point - before
-    return max(parts.values()) / (TOP + 1)
 
 
 def points(proxy: str) -> list[int]:

@@ -1,0 +1,235 @@
+"""How often the origin is asked, and what a squid that is lost or hangs costs, in four layouts side by side.
+
+    .venv/bin/python benchmarks/squid.py
+
+Clients know the VIP alone, or shard over all squids as CVMFS does; squids are siblings, as the site declares them, or
+none asks another, as nowhere but here. Squids, Services and policies are the site's own, on this machine's node beside
+the dev site, which must be up; clients and origin are stand-ins (tests/caches). Takes eight minutes, prints a table,
+writes JSON.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))  # run as a file: the checkout is not a distribution
+
+from components.squid import PROPAGATION_SECONDS  # noqa: E402  needs the path above
+from local import images, node  # noqa: E402
+from local.node.layout import NODE_ADDRESS  # noqa: E402
+from local.progress import Progress  # noqa: E402
+from local.refusal import Refusal  # noqa: E402
+from tests.caches import deployed, faults, reading  # noqa: E402
+from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, VIP, Deployed, Json  # noqa: E402
+from tests.caches.origin import Origin  # noqa: E402
+from tests.caches.reading import CLIENTS, OBJECTS, Outcome  # noqa: E402
+
+RESULTS = CHECKOUT / "benchmarks/results/squid.json"
+FEW = 8  # clients of each way that read on while squids are renewed, and leave them some of the machine
+
+
+class Way(NamedTuple):
+    """How clients choose a squid."""
+
+    name: str
+    proxies: str
+    shard: bool
+
+
+WAYS = (Way("VIP", VIP, shard=False), Way("sharded", PROXIES, shard=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of the reads of one case.
+
+    Attributes:
+        fetches: that the origin saw for each object.
+        failed: reads, of all.
+    """
+
+    case: str
+    layout: str
+    fetches: float
+    failed: int
+    reads: int
+    p50_ms: float
+    p99_ms: float
+    worst_s: float
+
+
+def row(case: str, layout: str, fetches: int, outcome: Outcome) -> Row:
+    """In the table's units."""
+    return Row(
+        case=case,
+        layout=layout,
+        fetches=fetches / OBJECTS,
+        failed=len(outcome.failed),
+        reads=len(outcome.seconds),
+        p50_ms=1000 * outcome.within(0.5),
+        p99_ms=1000 * outcome.within(0.99),
+        worst_s=max(outcome.seconds),
+    )
+
+
+def alone(manifests: Sequence[Json]) -> list[Json]:
+    """The same squids, none of which asks another."""
+    (conf,) = [each for each in manifests if each["kind"] == "ConfigMap"]
+    name = conf["metadata"]["name"]
+    changed: list[Json] = json.loads(json.dumps(manifests).replace(name, f"{name}-alone"))
+    (conf,) = [each for each in changed if each["kind"] == "ConfigMap"]
+    for squid, text in conf["data"].items():
+        conf["data"][squid] = re.sub("^cache_peer .*\n", "", text, flags=re.MULTILINE)
+    return changed
+
+
+async def measured(squids: Deployed, origin: Origin, way: Way, layout: str) -> list[Row]:
+    """All cases in which one squid is lost or hangs."""
+    addresses = squids.addresses()
+
+    async def whole(case: str, prefix: str) -> Row:
+        """All objects, read by clients that are new."""
+        before, outcome = origin.fetched(f"/{prefix}/"), Outcome()
+        async with reading.clients(way.proxies, addresses, shard=way.shard) as clients:
+            await reading.read(clients, ORIGIN, prefix, outcome)
+        return row(case, layout, origin.fetched(f"/{prefix}/") - before, outcome)
+
+    async def struck(case: str, prefix: str, strike: Callable[[int], None], mend: Callable[[int], None]) -> Row:
+        done = await faults.read(squids, origin, way.proxies, prefix, strike=strike, mend=mend, shard=way.shard)
+        return row(case, layout, done.fetches, done.outcome)
+
+    calm, killed, hung = (f"{way.name}-{case}" for case in ("calm", "killed", "hung"))
+    rows = [await whole("cold", calm)]
+    await asyncio.to_thread(squids.lose, faults.chosen(addresses, calm).index)
+    await asyncio.to_thread(replaced, squids)
+    rows.append(await whole("again, one squid lost and replaced between", calm))
+    rows.append(await struck("cold, one squid lost amid the reads", killed, squids.lose, lambda _: replaced(squids)))
+    rows.append(await whole("again, that one replaced", killed))
+    rows.append(await struck("cold, one squid hangs amid the reads", hung, squids.stop, squids.go_on))
+    return rows
+
+
+def replaced(squids: Deployed) -> None:
+    """Waits until the squid after a lost one answers, and clients find it; at first nobody knows of the loss."""
+    time.sleep(PROPAGATION_SECONDS)
+    squids.settled()
+
+
+async def renewed(squids: Deployed, origin: Origin, manifests: Sequence[Json], knowing: str) -> list[Row]:
+    """An update of all squids while clients of both ways read on what they have read before."""
+    outcomes = {way: Outcome() for way in WAYS}
+    async with AsyncExitStack() as stack:
+        readers = {
+            way: await stack.enter_async_context(
+                reading.clients(way.proxies, squids.addresses(), shard=way.shard, count=FEW)
+            )
+            for way in WAYS
+        }
+
+        async def read(way: Way, outcome: Outcome) -> None:
+            await reading.read(readers[way], ORIGIN, f"{way.name}-renewed", outcome)
+
+        await asyncio.gather(*(read(way, Outcome()) for way in WAYS))
+        before = {way: origin.fetched(f"/{way.name}-renewed/") for way in WAYS}
+        update = asyncio.create_task(asyncio.to_thread(squids.renew, manifests))
+
+        async def read_on(way: Way) -> None:
+            while not update.done():
+                await read(way, outcomes[way])
+            await read(way, outcomes[way])
+
+        await asyncio.gather(update, *(read_on(way) for way in WAYS))
+    return [
+        row(
+            f"all squids renewed, {FEW} clients of each way read on",
+            way.name + knowing,
+            origin.fetched(f"/{way.name}-renewed/") - before[way],
+            outcome,
+        )
+        for way, outcome in outcomes.items()
+    ]
+
+
+async def compared(squids: Deployed, before: Sequence[Json], after: Sequence[Json], port: int) -> list[Row]:
+    """All cases in all layouts, those without siblings with caches that are empty again."""
+    rows = []
+    for knowing, first, last in ((", siblings", before, after), ("", alone(before), alone(after))):
+        if first is not before:
+            await asyncio.to_thread(squids.renew, first)
+        async with Origin(str(NODE_ADDRESS), port) as origin:
+            for way in WAYS:
+                rows += await told(measured(squids, origin, way, way.name + knowing))
+            rows += await told(renewed(squids, origin, last, knowing))
+    return rows
+
+
+async def told(measuring: Awaitable[list[Row]]) -> list[Row]:
+    """The rows, which are shown as they come to whoever waits."""
+    rows = await measuring
+    for each in rows:
+        print(f"{each.layout}: {each.case}: {each.fetches:.2f} fetches", file=sys.stderr)
+    return rows
+
+
+def measure() -> list[Row]:
+    """All cases in all layouts, on squids that are there for that time.
+
+    Raises:
+        Refusal: the node does not run, or would not have them.
+    """
+    image = images.build(Progress(total=1), ("squid",))["squid"]
+    node.import_images([images.archive("squid")])
+    os.environ.update(node.environment())
+    squids, port, now = Deployed(node.KUBECONFIG), deployed.free_port(), deployed.arguments(image)
+    before = deployed.objects(now)
+    after = deployed.objects(replace(now, destinations=[*now.destinations, "other.example.org"]))
+    try:
+        squids.apply(before)
+        squids.apply(deployed.origin(port))
+        squids.settled()
+        return asyncio.run(compared(squids, before, after, port))
+    finally:
+        squids.remove()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Case by case, the layouts beside each other."""
+    lines = [
+        "| case | layout | fetches an object | failed reads | p50 | p99 | worst |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in dict.fromkeys(each.case for each in rows):
+        name = case
+        for each in sorted((each for each in rows if each.case == case), key=lambda each: each.layout):
+            lines.append(
+                f"| {name} | {each.layout} | {each.fetches:.2f} | {each.failed:,} of {each.reads:,} "
+                f"| {each.p50_ms:.0f} ms | {each.p99_ms:.0f} ms | {each.worst_s:.1f} s |"
+            )
+            name = ""
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it wants the squids gone too
+    try:
+        rows = measure()
+    except Refusal as refusal:
+        sys.exit(str(refusal))
+    print(f"{OBJECTS} objects, {CLIENTS} clients, {REPLICAS} squids\n\n{table(rows)}")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([asdict(each) for each in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
