@@ -352,7 +352,12 @@ class TestEachContainerfile:
     def test_has_tini_as_process_1(self, containerfile: Path) -> None:
         entrypoints = [line for line in self.instructions(containerfile) if line.startswith("ENTRYPOINT")]
         assert len(entrypoints) == 1
-        assert entrypoints[0].startswith('ENTRYPOINT ["/usr/bin/tini", "--"')
+        program, *_ = json.loads(entrypoints[0].removeprefix("ENTRYPOINT "))
+        script = containerfile.parent / Path(program).name
+        if script.exists():
+            assert script.read_text().splitlines()[-1].startswith("exec /usr/bin/tini -- ")
+        else:
+            assert program == "/usr/bin/tini"
 
 
 def locked(path: Path) -> dict[str, str]:
