@@ -226,7 +226,7 @@ def _deployment(
                     priority_class_name=args.priority,
                     security_context=pods.running_as(UID),
                     termination_grace_period_seconds=PROPAGATION_SECONDS + SHUTDOWN_SECONDS + 10,
-                    topology_spread_constraints=_apart(args.site),
+                    affinity=_apart(args.site),
                     tolerations=_tolerations(),
                     init_containers=[_check(args)],
                     containers=[_squid(args), _exporter(args)],
@@ -320,17 +320,26 @@ def _manager(page: str, *, period: int, failures: int, ending: int | None = None
     )
 
 
-def _apart(site: str) -> list[core.TopologySpreadConstraintArgs]:
-    """Each squid in a zone and on a node of its own, as far as there are any."""
-    return [
-        core.TopologySpreadConstraintArgs(
-            max_skew=1,
-            topology_key=key,
-            when_unsatisfiable="ScheduleAnyway",
-            label_selector=meta.LabelSelectorArgs(match_labels=selector(site, "squid")),
+def _apart(site: str) -> core.AffinityArgs:
+    """Each squid in a zone and on a node of its own, as far as there are any.
+
+    Not by topology spread constraints: the scheduler looks at none of them for a node that lacks a label of one, as
+    nodes of clusters that know no zones do.
+    """
+    return core.AffinityArgs(
+        pod_anti_affinity=core.PodAntiAffinityArgs(
+            preferred_during_scheduling_ignored_during_execution=[
+                core.WeightedPodAffinityTermArgs(
+                    weight=50,
+                    pod_affinity_term=core.PodAffinityTermArgs(
+                        topology_key=key,
+                        label_selector=meta.LabelSelectorArgs(match_labels=selector(site, "squid")),
+                    ),
+                )
+                for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+            ]
         )
-        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-    ]
+    )
 
 
 def _tolerations() -> list[core.TolerationArgs]:

@@ -125,10 +125,12 @@ def test_squid_judges_its_configuration_before_a_new_one_starts() -> None:
 def test_squids_are_spread_over_zones_and_nodes_as_far_as_there_are_any() -> None:
     monitor, _ = declared()
     for deployment in monitor.all(DEPLOYMENT):
-        spread = pod(deployment.inputs)["spec"]["topologySpreadConstraints"]
-        assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-        for each in spread:
-            assert each["whenUnsatisfiable"] == "ScheduleAnyway"
+        away = pod(deployment.inputs)["spec"]["affinity"]["podAntiAffinity"]
+        (kind,) = away
+        assert kind == "preferredDuringSchedulingIgnoredDuringExecution"
+        terms = [each["podAffinityTerm"] for each in away[kind]]
+        assert [each["topologyKey"] for each in terms] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        for each in terms:
             assert each["labelSelector"]["matchLabels"] == labels.selector("here", "squid")
 
 
