@@ -28,8 +28,10 @@ from local import commands, lock, packages
 from local.authority import SERVER, Authority, Leaf, elliptic, pem, write
 from local.paths import cache_dir
 from local.progress import Progress
+from local.refusal import Refusal
 
 LOCK = Path(__file__).with_name("package-lock.json")
+OLDEST_NODE = 20  # that it was seen to run on; its package asks for 22
 INSTALL_SECONDS = 900.0
 START_SECONDS = 60
 ACCOUNT = "atlas"
@@ -43,6 +45,11 @@ def ensure(log: Path) -> Path:
     """Its program, installed where it is missing from what the lock file says and nothing else."""
     progress = Progress(total=0)
     packages.ensure({"/usr/bin/npm": "npm", "/usr/bin/node": "nodejs"}, purpose="Azurite", log=log, progress=progress)
+    version = commands.output(["node", "--version"], what="asking node for its version", seconds=20).strip()
+    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
+        raise Refusal(
+            f"Azurite runs on Node {OLDEST_NODE} or later, and this machine's is {version}: install a newer one"
+        )
     home = cache_dir() / "azurite"
     target = home / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
     with lock.held(home / "lock", progress, "Azurite: another process is installing it"):
