@@ -155,6 +155,7 @@ def test_an_update_renews_all_squids_and_fails_no_request(
     squids: Deployed, pictures: dict[str, str], port: int
 ) -> None:
     changed = replace(deployed.arguments(pictures["squid"]), destinations=[ORIGIN, "other.example.org"])
+    manifests = deployed.objects(changed)
 
     async def updated() -> tuple[list[str], int]:
         outcome = Outcome()
@@ -162,7 +163,7 @@ def test_an_update_renews_all_squids_and_fails_no_request(
             Origin(str(NODE_ADDRESS), port),
             reading.clients(PROXIES, squids.addresses(), shard=True, count=FEW) as clients,
         ):
-            updating = asyncio.create_task(asyncio.to_thread(squids.renew, deployed.objects(changed)))
+            updating = asyncio.create_task(asyncio.to_thread(squids.renew, manifests))
             while not updating.done():
                 await reading.read(clients, ORIGIN, "updated", outcome)
             await updating
