@@ -85,7 +85,7 @@ class CredentialsArgs:
         image: of the services.
         host_certificate: or the Secret (keys hostcert, hostkey) that holds it; a robot's will do.
         voms: None if a proxy of the certificate alone will do.
-        token: the Secret (key token) with a pool token, if the pool takes one.
+        token: the Secret (key token) with a token, the pool's own or a SciToken, if the pool takes one.
         authority: who signed the pool's certificates, in PEM form, or the ConfigMap (key ca.pem) that says so; None if
             it is one that HTCondor trusts anyway.
         terms: of proxies.

@@ -59,7 +59,7 @@ class HostCertificate(Closed):
 
 
 class Token(Closed):
-    """The Secret (key token) with a pool token."""
+    """The Secret (key token) with a token that the pool takes: its own, or a SciToken."""
 
     secret: ObjectName
     namespace: ObjectName

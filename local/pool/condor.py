@@ -6,6 +6,9 @@ PORT = 9618
 ADDRESS = f"{POOL_HOST}:{PORT}"
 TRUST_DOMAIN = "pool.atlas-sites.example"
 STARTD = f"startd@{TRUST_DOMAIN}"
+# Who issues SciTokens for it; the dev site has none, tests bring a stand-in.
+ISSUER = "https://issuer.pool.svc.cluster.local"
+SUBJECT = "startd"
 # Whoever may enter the pod is the pool's operator and its physicist; never the same identity as a startd's, although
 # both images have one user and he is called startd.
 OPERATOR = f"operator@{TRUST_DOMAIN}"
@@ -52,14 +55,15 @@ NEGOTIATOR_CYCLE_DELAY = 2
 NEGOTIATOR_MIN_INTERVAL = 2
 SCHEDD_INTERVAL = 15
 
-# Everybody is asked who he is: startds by token or proxy, whoever is in this container by its file system.
+# Everybody is asked who he is: startds by token, SciToken or proxy, whoever is in this container by its file system.
 SEC_DEFAULT_AUTHENTICATION = REQUIRED
 SEC_DEFAULT_INTEGRITY = REQUIRED
 SEC_DEFAULT_ENCRYPTION = REQUIRED
-SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS, SSL
+SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS, SCITOKENS, SSL
 SEC_CLIENT_AUTHENTICATION_METHODS = FS
 SEC_ENABLE_MATCH_PASSWORD_AUTHENTICATION = True
 SEC_TOKEN_POOL_SIGNING_KEY_FILE = {HOME}/signing-key
+SCITOKENS_SERVER_AUDIENCE = {ADDRESS}
 AUTH_SSL_ALLOW_CLIENT_PROXY = True
 AUTH_SSL_SERVER_CAFILE = {CERTIFICATES}/ca.pem
 AUTH_SSL_SERVER_CERTFILE = {CERTIFICATES}/hostcert.pem
@@ -80,9 +84,9 @@ ALLOW_ADMINISTRATOR = {OPERATOR}
 
 
 def mapfile(subject: str) -> str:
-    """Who is who: the site's host certificate, and every proxy made from it, is a startd's.
+    """Who is who: the site's host certificate, every proxy made from it, and one subject of the issuer are a startd's.
 
     Args:
         subject: of that certificate, in OpenSSL's form with slashes.
     """
-    return f'FS startd {OPERATOR}\nSSL "{subject}" {STARTD}\n'
+    return f'FS startd {OPERATOR}\nSSL "{subject}" {STARTD}\nSCITOKENS "{ISSUER},{SUBJECT}" {STARTD}\n'

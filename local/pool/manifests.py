@@ -16,6 +16,8 @@ TOKEN = "startd-token"  # noqa: S105  a Secret's name
 
 SIGNED_BY = "atlas-sites.io/signing-key"
 UID = 1000
+# Where libraries look that are told of no authority, as the one that asks an issuer of SciTokens for its keys.
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 LABELS = {"app.kubernetes.io/name": NAME}
 OURS = {"app.kubernetes.io/part-of": "atlas-sites"}
 # A restarted container has the signing key's private copy already, and writes it again: the key never changes.
@@ -129,6 +131,7 @@ def _pod(image: str) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own; jobs are submitted from it
             {"name": "configuration", "mountPath": condor.CONFIGURATION, "readOnly": True},
             {"name": "certificate", "mountPath": condor.CERTIFICATES, "readOnly": True},
+            {"name": "certificate", "mountPath": TRUSTED, "subPath": "ca.pem", "readOnly": True},
             {"name": "signing-key", "mountPath": condor.SIGNING_KEY, "readOnly": True},
         ],
     }  # fmt: skip

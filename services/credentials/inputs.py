@@ -112,7 +112,8 @@ def read_token(text: bytes, now: datetime) -> Token:
         expires = None if ends is None else datetime.fromtimestamp(ends, UTC)
     except (ValueError, TypeError, AttributeError, OverflowError, OSError):
         raise Refused(
-            "TokenUnreadable", "token: it is not a token in JWT form; put in what condor_token_create printed"
+            "TokenUnreadable",
+            "token: it is not a token in JWT form; put in a SciToken, or what condor_token_create printed",
         ) from None
     if expires is not None and expires <= now + SKEW:
         raise Refused("TokenExpired", f"token: it ended at {said(expires)}; ask the pool for another")

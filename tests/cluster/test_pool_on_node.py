@@ -18,14 +18,18 @@ from local.authority import Authority
 from local.pool import token
 from local.pool.condor import ADDRESS, STARTD, TRUST_DOMAIN
 from local.progress import Progress
+from tests.cluster import issuer
 from tests.cluster.cluster import BOUND, WAIT_SECONDS, Cluster
+from tests.cluster.issuer import Issuer
 from tests.cluster.proxies import proxy
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "t-pool"
 # Which credential each startd has, and how it is expected to prove who it is.
-METHODS = {"by-token": "IDTOKENS", "by-proxy": "SSL"}
+METHODS = {"by-token": "IDTOKENS", "by-scitoken": "SCITOKENS", "by-proxy": "SSL"}
+# All names are right, but nobody whom the pool believes has signed.
+FORGED = {"forged-scitoken": "SCITOKENS", "forged-proxy": "SSL"}
 
 
 def site_proxy() -> str:
@@ -61,6 +65,7 @@ CONDOR_HOST = {ADDRESS}
 TRUST_DOMAIN = {TRUST_DOMAIN}
 SEC_CLIENT_AUTHENTICATION_METHODS = {methods}
 SEC_TOKEN_DIRECTORY = /scratch/credentials/tokens
+SCITOKENS_FILE = /scratch/credentials/tokens/token
 AUTH_SSL_USE_CLIENT_PROXY_ENV_VAR = True
 AUTH_SSL_CLIENT_CAFILE = /scratch/credentials/ca.pem
 AUTH_SSL_USE_DEFAULT_CAS = False
@@ -128,6 +133,10 @@ def secret(name: str, **texts: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "data": data}
 
 
+def apply(site: Cluster, *items: dict[str, Any]) -> None:
+    site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)}))
+
+
 def held_token(site: Cluster) -> str:
     data = site.kubectl("-n", "pool", "get", "secret", "startd-token", "-o", "jsonpath={.data.token}")
     return b64decode(data).decode()
@@ -154,18 +163,23 @@ def image(site: Cluster) -> str:
 def joined(
     site: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, dict[str, Any]]]:
-    """The machine ads of a startd with nothing but a token and of one with nothing but a proxy; others try as well."""
+    """The machine ads of startds that have a token, a SciToken or a proxy and nothing else; others try as well."""
     site.kubectl("create", "namespace", NAMESPACE)
     site.kubectl("-n", NAMESPACE, "wait", "--for=create", "serviceaccount/default", BOUND)
     authority = site.kubectl("-n", "pool", "get", "configmap", "pool-ca", "-o", r"jsonpath={.data.ca\.pem}")
+    believed = Issuer()
+    apply(site, *believed.manifests(image))
+    site.kubectl("-n", "pool", "wait", "--for=condition=Ready", f"pod/{issuer.NAME}", BOUND)
     items = [
         secret("by-token", token=held_token(site), ca_pem=authority),
+        secret("by-scitoken", token=believed.token(), ca_pem=authority),
         secret("by-proxy", proxy=site_proxy(), ca_pem=authority),
-        secret("forged", proxy=forged_proxy(tmp_path_factory.mktemp("forged")), ca_pem=authority),
-        *(startd(name, image) for name in (*METHODS, "forged")),
+        secret("forged-scitoken", token=Issuer().token(), ca_pem=authority),
+        secret("forged-proxy", proxy=forged_proxy(tmp_path_factory.mktemp("forged")), ca_pem=authority),
+        *(startd(name, image) for name in (*METHODS, *FORGED)),
         stranger(image),
     ]
-    site.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    apply(site, *items)
     try:
 
         def machines() -> dict[str, dict[str, Any]]:
@@ -174,11 +188,12 @@ def joined(
 
         yield site.eventually(machines, "the startds join", NAMESPACE)
     finally:
+        site.kubectl("-n", "pool", "delete", "pod,service,configmap,secret", "-l", f"app={issuer.NAME}", BOUND)
         site.kubectl("delete", "namespace", NAMESPACE, BOUND)
 
 
 @pytest.mark.parametrize(("name", "method"), METHODS.items())
-def test_a_startd_joins_with_a_token_alone_and_with_a_proxy_alone(
+def test_a_startd_joins_with_a_token_alone_a_scitoken_alone_and_a_proxy_alone(
     joined: Mapping[str, dict[str, Any]], name: str, method: str
 ) -> None:
     assert joined[name]["AuthenticationMethod"] == method
@@ -195,18 +210,19 @@ def test_daemons_that_do_not_say_who_they_are_are_refused(site: Cluster, joined:
     assert not [ad for ad in known(site) if "stranger" in str(ad.get("Name"))]
 
 
-def test_a_proxy_that_another_authority_has_signed_is_refused(
-    site: Cluster, joined: Mapping[str, dict[str, Any]]
+@pytest.mark.parametrize(("name", "method"), FORGED.items())
+def test_a_scitoken_or_a_proxy_that_somebody_else_has_signed_is_refused(
+    site: Cluster, joined: Mapping[str, dict[str, Any]], name: str, method: str
 ) -> None:
     def refusal() -> str:
-        words = ("-n", NAMESPACE, "exec", "forged", "--", "cat", "/scratch/log/MasterLog")
+        words = ("-n", NAMESPACE, "exec", name, "--", "cat", "/scratch/log/MasterLog")
         log = site.kubectl(*words, check=False)
         # One that has given up, as it does after some minutes, shows the end of that log.
-        log += site.kubectl("-n", NAMESPACE, "logs", "forged", check=False)
-        return "\n".join(line for line in log.splitlines() if "Failed to authenticate using SSL" in line)
+        log += site.kubectl("-n", NAMESPACE, "logs", name, check=False)
+        return "\n".join(line for line in log.splitlines() if f"Failed to authenticate using {method}" in line)
 
-    site.eventually(refusal, "the daemons with the forged proxy are refused", NAMESPACE)
-    assert "forged" not in {ad.get("PodName") for ad in known(site)}
+    site.eventually(refusal, f"the daemons of {name} are refused", NAMESPACE)
+    assert name not in {ad.get("PodName") for ad in known(site)}
 
 
 def payload(methods: str) -> str:

@@ -95,7 +95,7 @@ def test_the_startds_identity_may_advertise_startds_and_read_and_nothing_else() 
 def test_nobody_may_anything_without_saying_who_he_is() -> None:
     said = settings()
     assert {said[f"SEC_DEFAULT_{what}"] for what in ("AUTHENTICATION", "ENCRYPTION", "INTEGRITY")} == {"REQUIRED"}
-    assert said["SEC_DEFAULT_AUTHENTICATION_METHODS"] == "FS, IDTOKENS, SSL"
+    assert said["SEC_DEFAULT_AUTHENTICATION_METHODS"] == "FS, IDTOKENS, SCITOKENS, SSL"
     assert not [name for name, value in said.items() if name.startswith("ALLOW_") and "*" in value]
 
 
@@ -103,6 +103,7 @@ def test_whoever_is_in_the_pod_is_not_a_startd_although_the_image_calls_him_so()
     assert condor.mapfile("/O=o/CN=c").splitlines() == [
         "FS startd operator@pool.atlas-sites.example",
         'SSL "/O=o/CN=c" startd@pool.atlas-sites.example',
+        'SCITOKENS "https://issuer.pool.svc.cluster.local,startd" startd@pool.atlas-sites.example',
     ]
 
 

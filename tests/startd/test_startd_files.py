@@ -2,6 +2,7 @@
 
 import json
 import stat
+from base64 import urlsafe_b64encode
 from contextlib import closing
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_a_credential_that_vanishes_or_is_empty_leaves_its_copy(credentials: Cre
     (credentials.secret / "proxy").write_text("")
     credentials.refresh()
     assert credentials.methods() == ("IDTOKENS", "SSL")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "method"), [("HS256", "IDTOKENS"), ("ES256", "SCITOKENS"), ("RS256", "SCITOKENS"), (7, "SCITOKENS")]
+)
+def test_who_signed_a_token_decides_how_it_is_shown(credentials: Credentials, algorithm: object, method: str) -> None:
+    header = urlsafe_b64encode(json.dumps({"alg": algorithm, "typ": "JWT"}).encode()).rstrip(b"=")
+    (credentials.secret / "token").write_bytes(header + b".e30.signature")
+    credentials.refresh()
+    assert credentials.methods() == (method,)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ The Secret's volume belongs to root and to a group, so its files are readable by
 handle X.509 proxies refuse; and it changes by swapping a directory, which must not be seen half-way.
 """
 
+import json
 import os
 import tempfile
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,6 @@ from reporter.fault import Fault
 SECRET = Path("/etc/atlas-sites/credentials")
 # Key of the Secret → place of the copy. HTCondor takes every file of its token directory for a token.
 COPIES: Mapping[str, str] = {"token": "tokens/token", "proxy": "proxy", "ca.pem": "ca.pem"}
-# Key of the Secret → method of authentication that it makes possible, in the order in which they are offered.
-METHODS: Mapping[str, str] = {"token": "IDTOKENS", "proxy": "SSL"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,17 @@ class Credentials:
 
     def methods(self) -> tuple[str, ...]:
         """How this startd can prove who it is, the preferred way first; empty as long as the Secret is."""
-        return tuple(method for key, method in METHODS.items() if (self.copies / COPIES[key]).exists())
+        token, proxy = (_content(self.copies / COPIES[key]) for key in ("token", "proxy"))
+        return (*([_method(token)] if token else ()), *(["SSL"] if proxy else ()))
+
+
+def _method(token: bytes) -> str:
+    """By which a token is shown: the pool signs its own by a secret, an issuer of SciTokens by a private key."""
+    try:
+        algorithm = json.loads(urlsafe_b64decode(token.partition(b".")[0] + b"=="))["alg"]
+    except (ValueError, TypeError, KeyError):
+        return "IDTOKENS"  # the pool will say what is wrong with it
+    return "IDTOKENS" if str(algorithm).startswith("HS") else "SCITOKENS"
 
 
 def _content(file: Path) -> bytes:
