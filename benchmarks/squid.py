@@ -2,16 +2,15 @@
 
     .venv/bin/python benchmarks/squid.py
 
-Clients know the VIP alone, or shard over all squids as CVMFS does; squids are siblings, as the site declares them, or
-none asks another, as nowhere but here. Squids, Services and policies are the site's own, on this machine's node beside
-the dev site, which must be up; clients and origin are stand-ins (tests/caches). Takes eight minutes, prints a table,
-writes JSON.
+Clients know the VIP alone, or shard over all squids as CVMFS does; no squid asks another, as the site declares it, or
+they are siblings, as nowhere but here (docs/adr/0019). Squids, Services and policies are the site's own, on this
+machine's node beside the dev site, which must be up; clients and origin are stand-ins (tests/caches). Takes eight
+minutes, prints a table, writes JSON.
 """
 
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -24,17 +23,20 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))  # run as a file: the checkout is not a distribution
 
-from components.squid import PROPAGATION_SECONDS  # noqa: E402  needs the path above
+from components import naming  # noqa: E402  needs the path above
+from components.namespaces import SQUID_PORT  # noqa: E402
+from components.squid import PROPAGATION_SECONDS  # noqa: E402
 from local import images, node  # noqa: E402
 from local.node.layout import NODE_ADDRESS  # noqa: E402
 from local.progress import Progress  # noqa: E402
 from local.refusal import Refusal  # noqa: E402
 from tests.caches import deployed, faults, reading  # noqa: E402
-from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, VIP, Deployed, Json  # noqa: E402
+from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, SITE, VIP, Deployed, Json  # noqa: E402
 from tests.caches.origin import Origin  # noqa: E402
 from tests.caches.reading import CLIENTS, OBJECTS, Outcome  # noqa: E402
 
 RESULTS = CHECKOUT / "benchmarks/results/squid.json"
+ICP_PORT = 3130
 FEW = 8  # clients of each way that read on while squids are renewed, and leave them some of the machine
 
 
@@ -82,14 +84,46 @@ def row(case: str, layout: str, fetches: int, outcome: Outcome) -> Row:
     )
 
 
-def alone(manifests: Sequence[Json]) -> list[Json]:
-    """The same squids, none of which asks another."""
-    (conf,) = [each for each in manifests if each["kind"] == "ConfigMap"]
-    name = conf["metadata"]["name"]
-    changed: list[Json] = json.loads(json.dumps(manifests).replace(name, f"{name}-alone"))
+def asking(index: int) -> str:
+    """What squid.conf of one squid says besides, so that it and the others ask each other."""
+    hosts = [naming.service_host(naming.squid(each), SITE) for each in range(REPLICAS) if each != index]
+    peers = "\n".join(
+        f"cache_peer {host} sibling {SQUID_PORT} {ICP_PORT} no-digest no-netdb-exchange" for host in hosts
+    )
+    return f"""
+icp_port {ICP_PORT}
+icp_access allow clients
+icp_access deny all
+{peers}
+# Squids of one name would take each other's requests for their own, gone round in a loop.
+unique_hostname {SITE}-{naming.squid(index)}
+# Debian's squid asks no sibling for what is nearer than 400 ms or four hops.
+minimum_direct_hops 0
+minimum_direct_rtt 0
+# By itself it waits for twice the usual time of an answer, which is less than a busy machine may take.
+minimum_icp_query_timeout 100
+"""
+
+
+def siblings(manifests: Sequence[Json]) -> list[Json]:
+    """The same squids, each of which asks the others (by ICP, for a digest is old) and keeps what it gets."""
+    changed: list[Json] = json.loads(json.dumps(manifests))
+    kinds = {kind: [each for each in changed if each["kind"] == kind] for kind in ("Deployment", "Service")}
     (conf,) = [each for each in changed if each["kind"] == "ConfigMap"]
-    for squid, text in conf["data"].items():
-        conf["data"][squid] = re.sub("^cache_peer .*\n", "", text, flags=re.MULTILINE)
+    conf["metadata"]["name"] += "-siblings"
+    (text,) = conf["data"].values()
+    conf["data"] = {naming.squid(index): text + asking(index) for index in range(REPLICAS)}
+    for deployment in kinds["Deployment"]:
+        name = deployment["metadata"]["name"]
+        (volume,) = [each for each in deployment["spec"]["template"]["spec"]["volumes"] if "configMap" in each]
+        volume["configMap"] = {"name": conf["metadata"]["name"], "items": [{"key": name, "path": "squid.conf"}]}
+    icp = {"port": ICP_PORT, "protocol": "UDP"}
+    for service in kinds["Service"]:
+        service["spec"]["ports"].append({"name": "icp", **icp})
+    (policy,) = [each for each in changed if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "squid"]
+    squids = [{"podSelector": policy["spec"]["podSelector"]}]
+    policy["spec"]["ingress"].append({"from": squids, "ports": [icp]})
+    policy["spec"]["egress"].append({"to": squids, "ports": [icp, {"port": SQUID_PORT, "protocol": "TCP"}]})
     return changed
 
 
@@ -161,9 +195,9 @@ async def renewed(squids: Deployed, origin: Origin, manifests: Sequence[Json], k
 
 
 async def compared(squids: Deployed, before: Sequence[Json], after: Sequence[Json], port: int) -> list[Row]:
-    """All cases in all layouts, those without siblings with caches that are empty again."""
+    """All cases in all layouts, those with siblings with caches that are empty again."""
     rows = []
-    for knowing, first, last in ((", siblings", before, after), ("", alone(before), alone(after))):
+    for knowing, first, last in (("", before, after), (", siblings", siblings(before), siblings(after))):
         if first is not before:
             await asyncio.to_thread(squids.renew, first)
         async with Origin(str(NODE_ADDRESS), port) as origin:

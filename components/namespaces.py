@@ -20,7 +20,6 @@ from components.labels import labels
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 SQUID_PORT = 3128
-ICP_PORT = 3130  # by which squids ask each other
 METRICS_PORT = 9301  # of the squids' exporter: its own default
 ORIGIN_PORTS = (80, 8000)  # CVMFS Stratum-1 and Frontier servers
 SERVICE_PRIORITY = 1_000_000  # above startds, which have none, below the cluster's own
@@ -119,7 +118,6 @@ class Namespaces(pulumi.ComponentResource):
 
 def network_policies(args: NamespacesArgs) -> dict[str, networking.NetworkPolicySpecArgs]:
     """Who may talk to whom in the site's namespace, one policy for each name."""
-    squids = peers.component("squid")
     return {
         "default-deny-ingress": networking.NetworkPolicySpecArgs(
             pod_selector=meta.LabelSelectorArgs(), policy_types=["Ingress"]
@@ -134,22 +132,17 @@ def network_policies(args: NamespacesArgs) -> dict[str, networking.NetworkPolicy
                         peers.namespace(naming.system_namespace(args.site)),
                     ],
                     ports=[peers.tcp(SQUID_PORT), peers.tcp(METRICS_PORT)],
-                ),
-                networking.NetworkPolicyIngressRuleArgs(from_=[squids], ports=[peers.udp(ICP_PORT)]),
+                )
             ],
             # Origins may be on site, so only the metadata servers are closed by address; squid.conf names the hosts.
-            egress=[
-                peers.dns(),
-                networking.NetworkPolicyEgressRuleArgs(to=[squids], ports=[peers.tcp(SQUID_PORT), peers.udp(ICP_PORT)]),
-                _everywhere_but(METADATA_NETWORKS, [peers.tcp(port) for port in ORIGIN_PORTS]),
-            ],
+            egress=[peers.dns(), _everywhere_but(METADATA_NETWORKS, [peers.tcp(port) for port in ORIGIN_PORTS])],
         ),
         "startd": networking.NetworkPolicySpecArgs(
             pod_selector=peers.pods("startd"),
             policy_types=["Egress"],
             egress=[
                 peers.dns(),
-                networking.NetworkPolicyEgressRuleArgs(to=[squids], ports=[peers.tcp(SQUID_PORT)]),
+                networking.NetworkPolicyEgressRuleArgs(to=[peers.component("squid")], ports=[peers.tcp(SQUID_PORT)]),
                 *_pool(args),
                 _everywhere_but((*CLOSED_NETWORKS, *args.closed_networks), None),
             ],

@@ -4,16 +4,12 @@ Each squid is a Deployment of one replica, made anew even when its node dies, wi
 shards objects over the addresses and fails over between them by itself. One more Service, the VIP, spreads over all; a
 client pins its kept-alive connection to one squid behind it, so it comes last in the list and serves payloads.
 
-They are siblings: one that lacks an object asks the others (ICP) before it asks the origin, so that what clients of the
-VIP want is fetched about once for all squids, and one that begins empty is filled by the others.
-
 A configuration has a name made of its content, and a new squid has squid itself check it before it starts. The old one
 goes when the new one answers, so what squid refuses is never served by anyone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pulumi
 from pulumi_kubernetes.apps import v1 as apps
@@ -24,7 +20,7 @@ from pulumi_kubernetes.policy import v1 as policy
 from components import naming, pods
 from components.after import after
 from components.labels import labels, selector
-from components.namespaces import ICP_PORT, METRICS_PORT, ORIGIN_PORTS, SQUID_PORT
+from components.namespaces import METRICS_PORT, ORIGIN_PORTS, SQUID_PORT
 
 UID = 13  # the user proxy: squid dies if it drops to another user while its log is a pipe
 CONFIGURATION = "/etc/atlas-sites/squid.conf"
@@ -90,14 +86,16 @@ class Squids(pulumi.ComponentResource):
     def __init__(self, name: str, args: SquidsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("atlas-sites:index:Squids", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        texts = {naming.squid(index): configuration(args) + siblings(args, index) for index in range(args.replicas)}
+        text = configuration(args)
         # Immutable under its name, so an update that fails leaves the old pods what they are made anew with.
-        conf = f"squid-{naming.checksum(*texts.values())}"
-        mounted = core.ConfigMap(f"{name}-conf", metadata=_metadata(conf, args), data=texts, immutable=True, opts=own)
+        conf = f"squid-{naming.checksum(text)}"
+        mounted = core.ConfigMap(
+            f"{name}-conf", metadata=_metadata(conf, args), data={"squid.conf": text}, immutable=True, opts=own
+        )
         account = core.ServiceAccount(
             f"{name}-account", metadata=_metadata("squid", args), automount_service_account_token=False, opts=own
         )
-        each = {"proxy": SQUID_PORT, "metrics": METRICS_PORT, "icp": ICP_PORT}
+        each = {"proxy": SQUID_PORT, "metrics": METRICS_PORT}
         for index in range(args.replicas):
             _deployment(f"{name}-{index}", index, account, after(mounted, conf), args, own)
             _service(f"{name}-{index}", naming.squid(index), _member(args.site, index), each, args, own)
@@ -120,7 +118,7 @@ class Squids(pulumi.ComponentResource):
 
 def metrics_address(site: str, index: int) -> str:
     """Where Prometheus may ask the exporter of one squid, from within the cluster."""
-    return f"http://{_host(naming.squid(index), site)}:{METRICS_PORT}/metrics"
+    return f"http://{naming.service_host(naming.squid(index), naming.namespace(site))}:{METRICS_PORT}/metrics"
 
 
 def configuration(args: SquidsArgs) -> str:
@@ -175,28 +173,6 @@ shutdown_lifetime {SHUTDOWN_SECONDS} seconds
 """
 
 
-def siblings(args: SquidsArgs, index: int) -> str:
-    """What squid.conf of one squid says besides: how it and the others ask each other."""
-    hosts = [_host(naming.squid(each), args.site) for each in range(args.replicas) if each != index]
-    peers = "\n".join(
-        f"cache_peer {host} sibling {SQUID_PORT} {ICP_PORT} no-digest no-netdb-exchange" for host in hosts
-    )
-    return f"""
-# What another squid has is not fetched from the origin. It is kept here too, since any squid may be lost.
-icp_port {ICP_PORT}
-icp_access allow clients
-icp_access deny all
-{peers}
-# Squids of one name would take each other's requests for their own, gone round in a loop.
-unique_hostname {args.site}-{naming.squid(index)}
-# Debian's squid asks no sibling for what is nearer than 400 ms or four hops.
-minimum_direct_hops 0
-minimum_direct_rtt 0
-# By itself it waits for twice the usual time of an answer, which is less than a busy machine may take.
-minimum_icp_query_timeout 100
-"""
-
-
 def _deployment(
     resource: str,
     index: int,
@@ -231,7 +207,7 @@ def _deployment(
                     init_containers=[_check(args)],
                     containers=[_squid(args), _exporter(args)],
                     volumes=[
-                        core.VolumeArgs(name="conf", config_map=_own(conf, index)),
+                        core.VolumeArgs(name="conf", config_map=core.ConfigMapVolumeSourceArgs(name=conf)),
                         pods.scratch("cache", f"{int(args.cache_mib * DISK_MARGIN)}Mi"),
                         pods.scratch("state", "16Mi"),
                     ],
@@ -240,11 +216,6 @@ def _deployment(
         ),
         opts=own,
     )
-
-
-def _own(conf: pulumi.Input[str], index: int) -> core.ConfigMapVolumeSourceArgs:
-    item = core.KeyToPathArgs(key=naming.squid(index), path=Path(CONFIGURATION).name)
-    return core.ConfigMapVolumeSourceArgs(name=conf, items=[item])
 
 
 def _check(args: SquidsArgs) -> core.ContainerArgs:
@@ -282,10 +253,7 @@ def _squid(args: SquidsArgs) -> core.ContainerArgs:
         image=args.image,
         command=["/usr/bin/tini", "--", "/bin/bash", "-ec"],
         args=[f"squid -N -z -f {CONFIGURATION}; rm -f {STATE}/squid.pid; exec squid -N -f {CONFIGURATION}"],
-        ports=[
-            core.ContainerPortArgs(name="proxy", container_port=SQUID_PORT),
-            core.ContainerPortArgs(name="icp", container_port=ICP_PORT, protocol="UDP"),
-        ],
+        ports=[core.ContainerPortArgs(name="proxy", container_port=SQUID_PORT)],
         security_context=pods.unprivileged(),
         resources=pods.resources(cores="50m", most_cores="1", memory=f"{args.memory_mib}Mi"),
         volume_mounts=[
@@ -377,12 +345,7 @@ def _service(
         spec=core.ServiceSpecArgs(
             type="ClusterIP",
             selector=picks,
-            ports=[
-                core.ServicePortArgs(
-                    name=port, port=number, target_port=port, protocol="UDP" if number == ICP_PORT else None
-                )
-                for port, number in ports.items()
-            ],
+            ports=[core.ServicePortArgs(name=port, port=number, target_port=port) for port, number in ports.items()],
         ),
         opts=own,
     )
@@ -397,8 +360,4 @@ def _metadata(name: str, args: SquidsArgs) -> meta.ObjectMetaArgs:
 
 
 def _address(service: str, site: str) -> str:
-    return f"http://{_host(service, site)}:{SQUID_PORT}"
-
-
-def _host(service: str, site: str) -> str:
-    return naming.service_host(service, naming.namespace(site))
+    return f"http://{naming.service_host(service, naming.namespace(site))}:{SQUID_PORT}"

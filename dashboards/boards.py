@@ -228,11 +228,11 @@ BOARDS = (
                 queries={"{{instance}}": f"rate(squid_client_http_requests_total{{{HERE}}}[{RATE}])"},
             ),
             Panel(
-                title="To clients, and from origins and siblings",
+                title="To clients, and from origins",
                 unit="KiBs",
                 queries={
                     "{{instance}} to clients": f"rate(squid_client_http_kbytes_out_kbytes_total{{{HERE}}}[{RATE}])",
-                    "{{instance}} from others": f"rate(squid_server_http_kbytes_in_kbytes_total{{{HERE}}}[{RATE}])",
+                    "{{instance}} from origins": f"rate(squid_server_http_kbytes_in_kbytes_total{{{HERE}}}[{RATE}])",
                 },
             ),
             Panel(
@@ -244,7 +244,7 @@ BOARDS = (
                 },
             ),
             Panel(
-                title="What origins and siblings were asked and failed, each second",
+                title="What origins were asked and failed, each second",
                 unit="reqps",
                 queries={
                     "{{instance}} asked": f"rate(squid_server_http_requests_total{{{HERE}}}[{RATE}])",

@@ -180,25 +180,13 @@ def test_nobody_asks_a_pod_of_the_site_but_for_squid() -> None:
     everyone = named(monitor, POLICY, "default-deny-ingress").inputs["spec"]
     assert everyone == {"podSelector": {}, "policyTypes": ["Ingress"]}
     ingress = [spec["ingress"] for each in monitor.all(POLICY) if "ingress" in (spec := each.inputs["spec"])]
-    ((rule, siblings),) = ingress
+    ((rule,),) = ingress
     assert rule["ports"] == [{"port": port, "protocol": "TCP"} for port in (3128, 9301)]
     # The site's own pods, and CVMFS on each node.
     assert rule["from"] == [
         {"podSelector": {}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "here-system"}}},
     ]
-    assert siblings == {
-        "from": [{"podSelector": {"matchLabels": {labels.NAME: "squid"}}}],
-        "ports": [{"port": 3130, "protocol": "UDP"}],
-    }
-
-
-def test_squids_ask_each_other() -> None:
-    rules = named(declared(), POLICY, "squid").inputs["spec"]["egress"]
-    assert {
-        "to": [{"podSelector": {"matchLabels": {labels.NAME: "squid"}}}],
-        "ports": [{"port": 3128, "protocol": "TCP"}, {"port": 3130, "protocol": "UDP"}],
-    } in rules
 
 
 def test_every_policy_is_about_the_site_s_own_namespace() -> None:

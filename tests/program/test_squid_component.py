@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings as runs, strategies as st
 
 from components import labels, naming
-from components.squid import CACHE, CONFIGURATION, MEMBER, STATE, UID, Squids, SquidsArgs, configuration, siblings
+from components.squid import CACHE, CONFIGURATION, MEMBER, STATE, UID, Squids, SquidsArgs, configuration
 from tests.program import tree
 from tests.program.monitor import Monitor, deploy
 
@@ -149,14 +149,14 @@ def test_each_squid_tells_its_metrics_at_an_address_of_its_own() -> None:
         service.inputs["metadata"]["name"]: [port["port"] for port in service.inputs["spec"]["ports"]]
         for service in monitor.all(SERVICE)
     }
-    assert ports == {"squid-0": [3128, 9301, 3130], "squid-1": [3128, 9301, 3130], "squid": [3128]}
+    assert ports == {"squid-0": [3128, 9301], "squid-1": [3128, 9301], "squid": [3128]}
     for deployment in monitor.all(DEPLOYMENT):
         named = {
             port["name"]: port["containerPort"]
             for container in pod(deployment.inputs)["spec"]["containers"]
             for port in container["ports"]
         }
-        assert named == {"proxy": 3128, "metrics": 9301, "icp": 3130}
+        assert named == {"proxy": 3128, "metrics": 9301}
 
 
 def test_only_one_squid_at_a_time_is_drained() -> None:
@@ -185,7 +185,7 @@ def test_a_configuration_that_is_there_never_changes_under_its_name() -> None:
     monitor, _ = declared()
     conf = monitor.one(CONFIG_MAP).inputs
     assert conf["immutable"] is True
-    assert conf["metadata"]["name"].endswith(naming.checksum(*conf["data"].values()))
+    assert conf["metadata"]["name"].endswith(naming.checksum(conf["data"]["squid.conf"]))
 
 
 def test_the_pods_run_as_the_user_who_may_not_be_left() -> None:
@@ -229,30 +229,7 @@ def test_a_squid_that_leaves_goes_on_answering_until_the_endpoints_know() -> Non
 
 def test_the_text_that_squid_reads_is_the_one_that_is_mounted() -> None:
     monitor, _ = declared()
-    texts = monitor.one(CONFIG_MAP).inputs["data"]
-    for index, deployment in enumerate(monitor.all(DEPLOYMENT)):
-        spec = pod(deployment.inputs)["spec"]
-        (conf,) = [volume for volume in spec["volumes"] if volume["name"] == "conf"]
-        ((item,),) = [volume["configMap"]["items"] for volume in [conf]]
-        (mount,) = [mount for mount in squid_of(spec)["volumeMounts"] if mount["name"] == "conf"]
-        assert f"{mount['mountPath']}/{item['path']}" == CONFIGURATION
-        assert texts[item["key"]] == configuration(arguments()) + siblings(arguments(), index)
-
-
-def test_each_squid_asks_all_others_and_not_itself_at_addresses_that_stay() -> None:
-    args = arguments(replicas=3)
-    monitor, squids = declared(replicas=3)
-    names = {each.inputs["metadata"]["name"]: each.inputs["spec"] for each in monitor.all(SERVICE)}
-    told = []
-    for index, own in enumerate(squids.endpoints):
-        lines = [line.split() for line in siblings(args, index).splitlines()]
-        asked = {words[1]: words[2:5] for words in lines if words[:1] == ["cache_peer"]}
-        others = [each for each in squids.endpoints if each != own]
-        assert [f"http://{host}:{peer[1]}" for host, peer in asked.items()] == others
-        assert all(peer == ["sibling", "3128", "3130"] for peer in asked.values())
-        assert {"name": "icp", "port": 3130, "protocol": "UDP", "targetPort": "icp"} in names[f"squid-{index}"]["ports"]
-        told += [words[1] for words in lines if words[:1] == ["unique_hostname"]]
-    assert len(set(told)) == 3
+    assert monitor.one(CONFIG_MAP).inputs["data"] == {"squid.conf": configuration(arguments())}
 
 
 def test_squid_denies_before_it_allows_and_ends_with_denying_all() -> None:
