@@ -188,6 +188,9 @@ def network(first: Layout, other: Layout) -> None:
     """Makes the way from the first node to another one's pods, which stays when that node is cut off."""
     if device_address(NETWORK) is None:
         ip("link", "add", "name", NETWORK, "address", bridge_hardware_address(first), "type", "bridge")
+    # What the first node itself sends to a Service whose pods are there leaves with the address of this device, and
+    # network policies are to know it by its own.
+    ip("address", "replace", f"{first.address}/32", "dev", NETWORK)
     ip("link", "set", NETWORK, "up")
     forward(NETWORK)
     way = (str(other.pods), "via", str(other.address), "dev", NETWORK, "onlink", "src", str(first.address))

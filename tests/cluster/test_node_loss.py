@@ -19,7 +19,7 @@ from local.node.layout import NETWORK, NODE_ADDRESS, NODE_NAME, this_machine
 from local.node.second import PORT, power_off
 from local.progress import Progress
 from tests.caches import deployed, reading
-from tests.caches.deployed import ORIGIN, PROXIES, REPLICAS, SITE, Deployed
+from tests.caches.deployed import ENDPOINTS, ORIGIN, PROXIES, REPLICAS, SITE, Deployed
 from tests.caches.origin import Origin
 from tests.caches.reading import Outcome
 from tests.cluster.cluster import Cluster
@@ -118,13 +118,20 @@ def test_a_squid_whose_node_dies_comes_back_on_another_within_two_minutes_and_no
     assert here
 
     async def lost() -> Outcome:
-        outcome = Outcome()
+        before, outcome = Outcome(), Outcome()
+        async with Origin(str(NODE_ADDRESS), port):
+            # Each of them serves, wherever it is: who has left one already would not miss it.
+            for proxy in ENDPOINTS:
+                async with reading.clients(proxy, squids.addresses(), shard=False, count=1) as clients:
+                    await reading.read(clients, ORIGIN, "lost", before)
+        assert before.failed == []
         async with (
             Origin(str(NODE_ADDRESS), port),
             reading.clients(PROXIES, squids.addresses(), shard=True, count=FEW) as clients,
         ):
             reads = asyncio.create_task(reading.read(clients, ORIGIN, "lost", outcome))
             await outcome.half.wait()
+            assert not any(client.left for client in clients)
             await asyncio.to_thread(power_off, SECOND)
             await reads
             back = asyncio.create_task(
