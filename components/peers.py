@@ -31,11 +31,8 @@ def tcp(port: int) -> networking.NetworkPolicyPortArgs:
     return networking.NetworkPolicyPortArgs(port=port, protocol="TCP")
 
 
-def udp(port: int) -> networking.NetworkPolicyPortArgs:
-    """One port of UDP."""
-    return networking.NetworkPolicyPortArgs(port=port, protocol="UDP")
-
-
 def dns() -> networking.NetworkPolicyEgressRuleArgs:
     """Port 53 to anywhere: where a cluster's DNS runs, as pods, on nodes or outside, differs from cloud to cloud."""
-    return networking.NetworkPolicyEgressRuleArgs(ports=[udp(DNS_PORT), tcp(DNS_PORT)])
+    return networking.NetworkPolicyEgressRuleArgs(
+        ports=[networking.NetworkPolicyPortArgs(port=DNS_PORT, protocol=protocol) for protocol in ("UDP", "TCP")]
+    )

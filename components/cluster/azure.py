@@ -10,7 +10,7 @@ from pulumi_azure_native import authorization, containerservice as aks, managedi
 
 from components import naming
 from components.after import after
-from components.cluster import azure_kubeconfig, azure_nodes, azure_pools, azure_storage, question
+from components.cluster import azure_kubeconfig, azure_nodes, azure_pools, azure_roles, azure_storage, question
 from components.cluster.azure_network import LOAD_BALANCER, AzureOutbound, NodeNetwork, load_balancer, node_network
 from components.cluster.azure_pools import AzureJobPool
 from components.cluster.azure_storage import AzureStorage
@@ -23,7 +23,6 @@ __all__ = ["AzureCluster", "AzureClusterArgs", "AzureJobPool", "AzureOutbound", 
 # Azure's built-in role "Network Contributor", the same in each tenant.
 NETWORK_CONTRIBUTOR = "4d97b98b-1d4f-4787-a291-c67834d212e7"
 CREDENTIALS = "azure-native:containerservice:listManagedClusterUserCredentials"
-NOBODY = "00000000-0000-0000-0000-000000000000"
 # What AKS calls the windows of Kubernetes' patches and of the nodes' images.
 WINDOWS = {"versions": "aksManagedAutoUpgradeSchedule", "images": "aksManagedNodeOSUpgradeSchedule"}
 
@@ -169,17 +168,15 @@ def _network_grant(
     own: pulumi.ResourceOptions,
 ) -> authorization.RoleAssignment:
     """The cluster joins nodes to a subnet that is ours: without this it is made, and no node comes up."""
-    role = f"/subscriptions/{args.subscription}/providers/Microsoft.Authorization/roleDefinitions/{NETWORK_CONTRIBUTOR}"
-    return authorization.RoleAssignment(
+    return azure_roles.grant(
         f"{name}-grant",
-        role_assignment_name=naming.azure_role_assignment(args.site, args.subscription, "network"),
+        site=args.site,
+        subscription=args.subscription,
+        what="network",
+        role=NETWORK_CONTRIBUTOR,
         scope=network.subnet,
-        role_definition_id=role,
-        # Azure alone knows it; where the identity could not be made the engine leaves this out, but checks it first.
-        principal_id=identity.principal_id.apply(lambda known: known or NOBODY),
-        # Else Azure looks for an identity that is seconds old, and does not find it.
-        principal_type="ServicePrincipal",
-        opts=own,
+        identity=identity,
+        own=own,
     )
 
 

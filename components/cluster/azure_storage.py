@@ -7,17 +7,17 @@ cluster vouches.
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_azure_native import authorization, containerservice as aks, managedidentity, resources, storage
+from pulumi_azure_native import containerservice as aks, managedidentity, resources, storage
 
 from components import naming
 from components.after import after
+from components.cluster import azure_roles
 from components.labels import cost_tags
 from components.stageout import ACCOUNT, AUDIENCE, Container, Identity
 
 CONTAINER = "out"
 # Azure's built-in role "Storage Blob Data Contributor", the same in each tenant.
 CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
-NOBODY = "00000000-0000-0000-0000-000000000000"
 NOWHERE = "https://issuer.invalid/"
 
 
@@ -168,17 +168,14 @@ def _identity(name: str, whose: Whose, scope: pulumi.Output[str], own: pulumi.Re
         audiences=[AUDIENCE],
         opts=own,
     )
-    roles = f"/subscriptions/{whose.subscription}/providers/Microsoft.Authorization/roleDefinitions"
-    authorization.RoleAssignment(
+    azure_roles.grant(
         f"{name}-startds-grant",
-        role_assignment_name=naming.azure_role_assignment(whose.site, whose.subscription, CONTAINER),
+        site=whose.site,
+        subscription=whose.subscription,
+        what=CONTAINER,
+        role=CONTRIBUTOR,
         scope=scope,
-        role_definition_id=f"{roles}/{CONTRIBUTOR}",
-        principal_id=identity.principal_id.apply(lambda known: known or NOBODY),
-        principal_type="ServicePrincipal",
-        opts=own,
+        identity=identity,
+        own=own,
     )
-    return Identity(
-        client=identity.client_id.apply(lambda known: known or NOBODY),
-        tenant=identity.tenant_id.apply(lambda known: known or NOBODY),
-    )
+    return Identity(client=azure_roles.known(identity.client_id), tenant=azure_roles.known(identity.tenant_id))
