@@ -108,18 +108,17 @@ minimum_icp_query_timeout 100
 def siblings(manifests: Sequence[Json]) -> list[Json]:
     """The same squids, each of which asks the others (by ICP, for a digest is old) and keeps what it gets."""
     changed: list[Json] = json.loads(json.dumps(manifests))
-    kinds = {kind: [each for each in changed if each["kind"] == kind] for kind in ("Deployment", "Service")}
     (conf,) = [each for each in changed if each["kind"] == "ConfigMap"]
     conf["metadata"]["name"] += "-siblings"
     (text,) = conf["data"].values()
     conf["data"] = {naming.squid(index): text + asking(index) for index in range(REPLICAS)}
-    for deployment in kinds["Deployment"]:
+    icp = {"port": ICP_PORT, "protocol": "UDP"}
+    for service in (each for each in changed if each["kind"] == "Service"):
+        service["spec"]["ports"].append({"name": "icp", **icp})
+    for deployment in (each for each in changed if each["kind"] == "Deployment"):
         name = deployment["metadata"]["name"]
         (volume,) = [each for each in deployment["spec"]["template"]["spec"]["volumes"] if "configMap" in each]
         volume["configMap"] = {"name": conf["metadata"]["name"], "items": [{"key": name, "path": "squid.conf"}]}
-    icp = {"port": ICP_PORT, "protocol": "UDP"}
-    for service in kinds["Service"]:
-        service["spec"]["ports"].append({"name": "icp", **icp})
     (policy,) = [each for each in changed if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "squid"]
     squids = [{"podSelector": policy["spec"]["podSelector"]}]
     policy["spec"]["ingress"].append({"from": squids, "ports": [icp]})

@@ -55,13 +55,18 @@ def ensure(now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     directory().mkdir(parents=True, exist_ok=True)
     directory().chmod(0o700)
-    authority = Authority.ensure("dev authority", directory() / "ca-key.pem", authority_file(), now)
+    signer = authority(now)
     for host in (SITE, POOL):
-        if not authority.vouches(host, certificate_file(host), key_file(host), now):
+        if not signer.vouches(host, certificate_file(host), key_file(host), now):
             # Of the kind that grid software expects; our own daemons take any.
             key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
             write(key_file(host), pem(key))
-            write(certificate_file(host), pem(authority.issue(host, key, now)))
+            write(certificate_file(host), pem(signer.issue(host, key, now)))
+
+
+def authority(now: datetime) -> Authority:
+    """Who signs for the dev site and its pool, made if need be."""
+    return Authority.ensure("dev authority", directory() / "ca-key.pem", authority_file(), now)
 
 
 def authority_file() -> Path:

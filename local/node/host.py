@@ -336,8 +336,7 @@ def _unmount(layout: Layout) -> None:
     ours = [layout.root, layout.run, *_made(layout)]
     if is_bound(layout.cvmfs, CVMFS):
         ours.append(CVMFS)
-    points = below(ours, present_mounts())
-    unmount(points)
+    unmount(below(ours, present_mounts()))
 
 
 def _remove_cgroups(group: str) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from local import certificates
-from local.authority import SERVER, Authority, Leaf, elliptic, pem
+from local.authority import SERVER, Leaf, elliptic, pem
 from local.pool import token
 from local.pool.condor import ADDRESS, ISSUER, SUBJECT
 from local.pool.manifests import NAMESPACE
@@ -99,11 +99,10 @@ class Issuer:
 
 def _certificate() -> dict[str, str]:
     """A certificate of the web server, by the authority that the pool believes."""
-    now, place, own = datetime.now(UTC), certificates.directory(), elliptic()
+    now, own = datetime.now(UTC), elliptic()
     host = ISSUER.removeprefix("https://")
     leaf = Leaf(
         name=NAME, user=host, hosts=(host,), usages=(SERVER,), life=timedelta(days=1), renew_before=timedelta(0)
     )
-    authority = Authority.ensure("dev authority", place / "ca-key.pem", certificates.authority_file(), now)
-    files = {"tls.crt": pem(authority.issue(leaf, own, now)), "tls.key": pem(own)}
+    files = {"tls.crt": pem(certificates.authority(now).issue(leaf, own, now)), "tls.key": pem(own)}
     return {name: b64encode(content).decode() for name, content in files.items()}

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from local import certificates, packages
-from local.authority import Authority, pem, write
+from local.authority import pem, write
 from local.progress import Progress
 from services.credentials.inputs import PROXY_CERTIFICATE_INFORMATION
 from services.credentials.proxy import INHERIT_ALL
@@ -62,8 +62,8 @@ class Voms:
 
     def __post_init__(self) -> None:
         packages.ensure(PROGRAMS, purpose="VOMS", log=self.directory / "apt.log", progress=Progress(total=0))
-        now, place = datetime.now(UTC), certificates.directory()
-        authority = Authority.ensure("dev authority", place / "ca-key.pem", certificates.authority_file(), now)
+        now = datetime.now(UTC)
+        authority = certificates.authority(now)
         for name, leaf in (("host", certificates.SITE), ("voms", certificates.POOL)):
             write(self.directory / f"{name}.key", pem(self.key))
             write(self.directory / f"{name}.pem", pem(authority.issue(leaf, self.key, now)))

@@ -5,7 +5,6 @@ It dies as by a power cut: each of its processes is killed, and with them go its
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.caches.deployed import ENDPOINTS, ORIGIN, PROXIES, REPLICAS, SITE, De
 from tests.caches.origin import Origin
 from tests.caches.reading import Outcome
 from tests.cluster.cluster import Cluster
+from tests.cluster.network import run
 
 pytestmark = pytest.mark.cluster
 
@@ -175,10 +175,7 @@ def test_a_second_node_that_is_taken_away_leaves_nothing(node: Cluster, second: 
     assert not any(str(place) in word for _, words in processes.everyone() for word in words for place in places())
     assert not any(mount.point.is_relative_to(place) for mount in host.present_mounts() for place in places())
     assert not any(place.exists() for place in (*places(), *(device(name) for name in (NETWORK, PORT))))
-    assert (
-        str(SECOND.pods)
-        not in subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True, timeout=60).stdout
-    )
+    assert str(SECOND.pods) not in run("ip", "-4", "route")
 
 
 def places() -> tuple[Path, ...]:

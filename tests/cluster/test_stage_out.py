@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import md5
@@ -15,6 +14,7 @@ import pytest
 from components import stageout
 from components.stageout import StageOut, StageOutArgs
 from tests.cluster.cluster import Cluster
+from tests.cluster.network import run
 from tests.cluster.stage import SITE, Stage
 from tests.program.monitor import deploy
 from tests.storage import azurite
@@ -41,19 +41,15 @@ exec "$STAGE_OUT" {directory} hits
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     directory = tmp_path_factory.mktemp("azurite")
     program = azurite.ensure(directory / "npm.log")
-    ip("link", "add", DEVICE, "type", "bridge")
+    run("ip", "link", "add", DEVICE, "type", "bridge")
     try:
-        ip("address", "add", f"{ADDRESS}/32", "dev", DEVICE)
-        ip("link", "set", DEVICE, "up")
+        run("ip", "address", "add", f"{ADDRESS}/32", "dev", DEVICE)
+        run("ip", "link", "set", DEVICE, "up")
         running = Azurite(program, directory, address=ADDRESS)
         yield running
         running.stop()
     finally:
-        ip("link", "delete", DEVICE)
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=30)
+        run("ip", "link", "delete", DEVICE)
 
 
 @pytest.fixture(scope="module")
